@@ -1,0 +1,1 @@
+//! The outrigger command.

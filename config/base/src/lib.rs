@@ -1,0 +1,1 @@
+//! What every Outrigger process needs: keys, TLS, telemetry, lifecycle.

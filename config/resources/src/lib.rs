@@ -1,0 +1,1 @@
+//! Gateway API, Kubernetes and Outrigger objects, read from YAML or JSON.

@@ -1,0 +1,1 @@
+//! Configures every proxy over xDS, signs certificates, reports status.

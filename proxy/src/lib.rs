@@ -1,0 +1,1 @@
+//! The sidecar: carries a workload's traffic in and out.
