@@ -1,0 +1,185 @@
+//! The configuration that traffic runs on: one immutable [`Snapshot`], swapped as a whole.
+//!
+//! Linked once when configuration changes, so that the request path follows pointers and small numbers and never
+//! looks anything up by name. A request, or an opaque connection, loads the snapshot once and carries what it took.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use outrigger_model::inbound::{Inbound, MeshSettings};
+use outrigger_model::name::Destination as DestinationName;
+use outrigger_model::policy::RetryPolicy;
+use outrigger_model::route::{HeaderChanges, RouteMatch};
+
+use crate::upstream::Cluster;
+
+/// Where a destination stands in every snapshot of this process. Never reused for another name while the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DestinationId(pub u32);
+
+/// Everything traffic depends on, immutable.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up with every change.
+    pub generation: u64,
+    /// How this workload receives traffic; `None` until the control plane has said so.
+    pub inbound: Option<Arc<Inbound>>,
+    /// What the whole mesh agrees on.
+    pub mesh: Arc<MeshSettings>,
+    /// By [`DestinationId`]; `None` where a destination was dropped as idle.
+    pub destinations: Vec<Option<Arc<Destination>>>,
+    /// Names of the destinations that are there.
+    pub names: HashMap<DestinationName, DestinationId, foldhash::fast::FixedState>,
+}
+
+/// One thing that applications dial.
+#[derive(Debug)]
+pub struct Destination {
+    /// Its name.
+    pub name: DestinationName,
+    /// What is known of it.
+    pub handling: Handling,
+    /// Whether it is in use; shared by all snapshots that hold it.
+    pub usage: Arc<Usage>,
+}
+
+/// When a destination was last used, so that idle ones are dropped.
+#[derive(Debug, Default)]
+pub struct Usage {
+    /// Open connections.
+    pub connections: AtomicU32,
+    /// Seconds since the process began, when the last connection came or went.
+    pub last_used_seconds: AtomicU64,
+}
+
+/// What happens to connections to a destination.
+#[derive(Debug)]
+pub enum Handling {
+    /// Asked for, not answered yet.
+    Pending,
+    /// The control plane says there is no such destination: egress rules apply.
+    Unknown,
+    /// HTTP only.
+    Http(Arc<Routes>),
+    /// Bytes only.
+    Opaque(Arc<OpaqueRoute>),
+    /// By what the client sends.
+    Detect {
+        /// For HTTP.
+        http: Arc<Routes>,
+        /// For everything else.
+        opaque: Arc<OpaqueRoute>,
+    },
+}
+
+/// The routes of a destination, in order.
+#[derive(Debug)]
+pub struct Routes {
+    /// The name of the route configuration, for people.
+    pub name: Arc<str>,
+    /// First match wins.
+    pub routes: Vec<Route>,
+}
+
+/// A route with its backends at hand.
+#[derive(Debug)]
+pub struct Route {
+    /// `HTTPRoute/shop/reviews`.
+    pub object: Arc<str>,
+    /// The number telemetry knows the object by.
+    pub label: u32,
+    /// Which requests.
+    pub matches: RouteMatch,
+    /// What becomes of them.
+    pub action: Action,
+    /// Changes to request heads.
+    pub request_headers: HeaderChanges,
+    /// Changes to response heads.
+    pub response_headers: HeaderChanges,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Action {
+    /// Sent on.
+    Forward(Forward),
+    /// Answered with `no_backend`.
+    NoBackend,
+}
+
+/// Backends and how they are tried.
+#[derive(Debug)]
+pub struct Forward {
+    /// By weight.
+    pub backends: Vec<Backend>,
+    /// The sum of all weights, at least 1.
+    pub total_weight: u32,
+    /// For the whole request.
+    pub timeout: Option<std::time::Duration>,
+    /// What the user wants retried; `None`: only what is always safe.
+    pub retry: Option<RetryPolicy>,
+}
+
+/// A share of the traffic.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its share.
+    pub weight: u32,
+    /// `None` answers `no_backend`.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Changes to request heads.
+    pub request_headers: HeaderChanges,
+    /// Changes to response heads.
+    pub response_headers: HeaderChanges,
+}
+
+/// Where opaque connections go.
+#[derive(Debug)]
+pub struct OpaqueRoute {
+    /// `TCPRoute/shop/db`.
+    pub object: Arc<str>,
+    /// The number telemetry knows the object by.
+    pub label: u32,
+    /// By weight; empty refuses.
+    pub backends: Vec<(u32, Arc<Cluster>)>,
+    /// The sum of all weights, 0 when empty.
+    pub total_weight: u32,
+}
+
+impl Snapshot {
+    /// The snapshot of a proxy that has heard nothing yet.
+    pub fn empty() -> Self {
+        Self {
+            generation: 0,
+            inbound: None,
+            mesh: Arc::default(),
+            destinations: Vec::new(),
+            names: HashMap::default(),
+        }
+    }
+
+    /// A destination by its place.
+    pub fn destination(&self, id: DestinationId) -> Option<&Arc<Destination>> {
+        self.destinations.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The place of a name.
+    pub fn lookup(&self, name: &DestinationName) -> Option<DestinationId> {
+        self.names.get(name).copied()
+    }
+}
+
+impl Forward {
+    /// The backend that a number below the total weight falls on.
+    pub fn backend(&self, mut point: u32) -> &Backend {
+        let last = self.backends.len() - 1;
+        for backend in &self.backends[..last] {
+            if point < backend.weight {
+                return backend;
+            }
+            point -= backend.weight;
+        }
+        &self.backends[last]
+    }
+}

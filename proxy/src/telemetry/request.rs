@@ -1,0 +1,293 @@
+//! One record a request: opened with its head, closed when its response is over, whatever way that comes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Method, StatusCode, Uri, Version};
+use outrigger_base::telemetry::metrics::{Counter, Histogram, Labels};
+use outrigger_model::inbound::AccessLogFormat;
+use tokio::time::Instant;
+
+use super::access_log::{self, Line};
+use super::{Name, Protection, Telemetry, Way, milliseconds};
+use crate::reason::Reason;
+use crate::worker::Worker;
+
+/// Handles a worker keeps at most; beyond that it forgets all and starts again.
+const HANDLES_MAX: usize = 16_384;
+
+const NO_GRPC_STATUS: u8 = u8::MAX;
+
+/// The handles a worker has looked up before.
+pub struct LocalTelemetry {
+    handles: RefCell<HashMap<Key, Rc<Handles>, foldhash::fast::FixedState>>,
+}
+
+struct Handles {
+    requests: Counter,
+    duration: Histogram,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    way: Way,
+    protection: Protection,
+    version: Version,
+    status: u16,
+    grpc_status: u8,
+    reason: Option<Reason>,
+    peer: u32,
+    service: u32,
+    endpoint: u32,
+    route: u32,
+}
+
+/// The record of one request. Dropping it closes it.
+pub struct RequestRecord {
+    worker: Rc<Worker>,
+    started: Instant,
+    key: Key,
+    response_bytes: u64,
+    line: Option<Box<LineFields>>,
+}
+
+/// What the access log shows of the request itself.
+pub struct RequestLine<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target.
+    pub uri: &'a Uri,
+    /// The authority that was asked for.
+    pub authority: &'a str,
+    /// `traceparent`, empty if there is none.
+    pub traceparent: &'a str,
+    /// Who connected.
+    pub downstream: SocketAddr,
+    /// How the line looks.
+    pub format: AccessLogFormat,
+}
+
+struct LineFields {
+    method: Method,
+    uri: Uri,
+    authority: Box<str>,
+    trace_id: Box<str>,
+    downstream: SocketAddr,
+    format: AccessLogFormat,
+    upstream: Option<SocketAddr>,
+    cluster: Arc<str>,
+    attempts: u32,
+}
+
+impl LocalTelemetry {
+    /// No handles yet.
+    pub fn new(_telemetry: &Telemetry) -> Self {
+        Self { handles: RefCell::default() }
+    }
+
+    fn handles(&self, telemetry: &Telemetry, key: &Key) -> Rc<Handles> {
+        let mut handles = self.handles.borrow_mut();
+        if let Some(found) = handles.get(key) {
+            return found.clone();
+        }
+        if handles.len() >= HANDLES_MAX {
+            handles.clear();
+        }
+        let labels = key.labels(telemetry);
+        let registry = telemetry.registry();
+        let made = Rc::new(Handles {
+            requests: registry.counter("outrigger_requests_total", labels.clone()),
+            duration: registry.histogram("outrigger_request_duration_seconds", labels),
+        });
+        handles.insert(*key, made.clone());
+        made
+    }
+}
+
+impl RequestRecord {
+    /// Opens a record. `peer` is the number of the authenticated client, 0 for an unknown one.
+    pub fn open(worker: &Rc<Worker>, way: Way, version: Version) -> Self {
+        let key = Key {
+            way,
+            protection: Protection::Plaintext,
+            version,
+            status: 0,
+            grpc_status: NO_GRPC_STATUS,
+            reason: None,
+            peer: 0,
+            service: 0,
+            endpoint: 0,
+            route: 0,
+        };
+        Self { worker: worker.clone(), started: Instant::now(), key, response_bytes: 0, line: None }
+    }
+
+    /// Remembers what the access log shows. Only called when it is on.
+    pub fn log(&mut self, line: &RequestLine<'_>) {
+        self.line = Some(Box::new(LineFields {
+            method: line.method.clone(),
+            uri: line.uri.clone(),
+            authority: line.authority.into(),
+            trace_id: line.traceparent.get(3..35).unwrap_or_default().into(),
+            downstream: line.downstream,
+            format: line.format,
+            upstream: None,
+            cluster: Arc::default(),
+            attempts: 0,
+        }));
+    }
+
+    /// When the request head came.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The worker the request runs on.
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// An inbound request's client.
+    pub fn peer(&mut self, label: u32, protection: Protection) {
+        self.key.peer = label;
+        self.key.protection = protection;
+    }
+
+    /// The route that was taken.
+    pub fn route(&mut self, label: u32) {
+        self.key.route = label;
+    }
+
+    /// The service that was asked for.
+    pub fn service(&mut self, label: u32) {
+        self.key.service = label;
+    }
+
+    /// One attempt: the endpoint it went to.
+    pub fn attempt(&mut self, endpoint: u32, protection: Protection, to: (SocketAddr, &Arc<str>)) {
+        self.key.endpoint = endpoint;
+        self.key.protection = protection;
+        if let Some(line) = &mut self.line {
+            line.upstream = Some(to.0);
+            line.cluster = to.1.clone();
+            line.attempts += 1;
+        }
+    }
+
+    /// The status the client got.
+    pub fn status(&mut self, status: StatusCode) {
+        self.key.status = status.as_u16();
+    }
+
+    /// The gRPC status the client got, of a head or of trailers. Codes beyond the known ones count as 2 (unknown).
+    pub fn grpc_status(&mut self, code: u8) {
+        self.key.grpc_status = if code <= 16 { code } else { 2 };
+    }
+
+    /// The proxy answered, or ended the answer, itself.
+    pub fn reason(&mut self, reason: Reason) {
+        self.key.reason = Some(reason);
+    }
+
+    /// Counts body bytes towards the client.
+    pub fn add_bytes(&mut self, bytes: usize) {
+        self.response_bytes += bytes as u64;
+    }
+}
+
+impl Drop for RequestRecord {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        let telemetry = &self.worker.shared.telemetry;
+        let handles = self.worker.telemetry.handles(telemetry, &self.key);
+        handles.requests.increment(1);
+        handles.duration.record(duration.as_secs_f64());
+        if let Some(line) = &self.line {
+            let format = line.format;
+            let line = self.line_of(line, milliseconds(duration));
+            access_log::write(&telemetry.access_log, format, &line);
+        }
+    }
+}
+
+impl RequestRecord {
+    fn line_of<'a>(&self, fields: &'a LineFields, duration_ms: f64) -> Line<'a> {
+        let telemetry = &self.worker.shared.telemetry;
+        let endpoint = telemetry.name(self.key.endpoint);
+        let peer = telemetry.name(self.key.peer);
+        let identity = if self.key.way == Way::Inbound { peer.identity } else { endpoint.identity };
+        Line {
+            direction: self.key.way.word(),
+            method: fields.method.as_str(),
+            path: fields.uri.path(),
+            authority: &fields.authority,
+            protocol: protocol_word(self.key.version),
+            status: self.key.status,
+            grpc_status: grpc_code(self.key.grpc_status),
+            reason: self.key.reason.map(Reason::word),
+            duration_ms,
+            response_bytes: self.response_bytes,
+            downstream: fields.downstream,
+            identity,
+            route: telemetry.name(self.key.route).name,
+            cluster: &fields.cluster,
+            endpoint: fields.upstream,
+            attempts: fields.attempts,
+            security: self.key.protection.word(),
+            trace_id: &fields.trace_id,
+        }
+    }
+}
+
+impl Key {
+    fn labels(&self, telemetry: &Telemetry) -> Labels {
+        let service = telemetry.name(self.service);
+        let (source, destination) = participants(telemetry, self.way, self.peer, self.endpoint);
+        let namespace = first_set(destination.namespace, service.namespace);
+        vec![
+            ("direction", self.way.word().into()),
+            ("source_workload", source.name.into()),
+            ("source_namespace", source.namespace.into()),
+            ("source_identity", source.identity.into()),
+            ("destination_service", service.name.into()),
+            ("destination_workload", destination.name.into()),
+            ("destination_namespace", namespace.into()),
+            ("destination_identity", destination.identity.into()),
+            ("route", telemetry.name(self.route).name.into()),
+            ("protocol", protocol_word(self.version).into()),
+            ("status", self.status.to_string().into()),
+            ("grpc_status", grpc_code(self.grpc_status).map(|c| c.to_string()).unwrap_or_default().into()),
+            ("reason", self.reason.map(Reason::word).unwrap_or_default().into()),
+            ("security", self.protection.word().into()),
+        ]
+    }
+}
+
+fn first_set(first: Arc<str>, second: Arc<str>) -> Arc<str> {
+    if first.is_empty() { second } else { first }
+}
+
+fn grpc_code(code: u8) -> Option<u8> {
+    (code != NO_GRPC_STATUS).then_some(code)
+}
+
+fn protocol_word(version: Version) -> &'static str {
+    if version == Version::HTTP_2 { "http2" } else { "http1" }
+}
+
+impl std::fmt::Debug for RequestRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RequestRecord").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// For [`super::connection`]: the parts two peers contribute to labels.
+pub(super) fn participants(telemetry: &Telemetry, way: Way, peer: u32, endpoint: u32) -> (Name, Name) {
+    match way {
+        Way::Inbound => (telemetry.name(peer), telemetry.me().clone()),
+        Way::Outbound => (telemetry.me().clone(), telemetry.name(endpoint)),
+    }
+}

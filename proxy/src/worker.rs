@@ -1,0 +1,72 @@
+//! One worker: a current-thread runtime with its own listening sockets, connection pools and randomness.
+//!
+//! Workers share nothing on the request path but the snapshot (read only) and endpoint statistics (atomics).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption, Cache};
+use outrigger_base::lifecycle::Drain;
+use outrigger_base::tls::MeshTls;
+
+use crate::demand::Demand;
+use crate::snapshot::Snapshot;
+use crate::telemetry::{LocalTelemetry, Telemetry};
+use crate::upstream::Pools;
+
+/// What all threads of the process share.
+pub struct Shared {
+    /// The configuration in force.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The certificate in force; `None` until the first was issued.
+    pub tls: ArcSwapOption<MeshTls>,
+    /// Asks for destinations that are not in the snapshot yet.
+    pub demand: Demand,
+    /// Metrics and access log.
+    pub telemetry: Telemetry,
+    /// This workload's name, `x-outrigger-reason` says it as `hop`.
+    pub workload: Arc<str>,
+    /// This workload's namespace.
+    pub namespace: Arc<str>,
+    /// Ends accept loops and connections.
+    pub drain: Drain,
+}
+
+/// The state of one worker thread.
+pub struct Worker {
+    /// Its number, from 0.
+    pub index: usize,
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// Idle and multiplexed connections of this worker.
+    pub pools: Pools,
+    /// Metric handles this worker has looked up before.
+    pub telemetry: LocalTelemetry,
+    snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    rng: RefCell<fastrand::Rng>,
+}
+
+impl Worker {
+    /// A worker with empty pools.
+    pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            pools: Pools::new(shared.clone()),
+            telemetry: LocalTelemetry::new(&shared.telemetry),
+            snapshot: RefCell::new(Cache::new(shared.snapshot.clone())),
+            rng: RefCell::new(fastrand::Rng::new()),
+            shared,
+        })
+    }
+
+    /// The configuration in force now. Loaded once a request and carried by it.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow_mut().load().clone()
+    }
+
+    /// Runs a decision with this worker's random numbers.
+    pub fn with_rng<T>(&self, decide: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        decide(&mut self.rng.borrow_mut())
+    }
+}
