@@ -1,0 +1,3 @@
+//! What a process says about itself: metrics, logs, access log.
+
+pub mod metrics;
