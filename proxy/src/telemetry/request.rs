@@ -108,8 +108,8 @@ impl LocalTelemetry {
 }
 
 impl RequestRecord {
-    /// Opens a record. `peer` is the number of the authenticated client, 0 for an unknown one.
-    pub fn open(worker: &Rc<Worker>, way: Way, version: Version) -> Self {
+    /// Opens a record of a request whose first byte came at `started`.
+    pub fn open(worker: &Rc<Worker>, way: Way, version: Version, started: Instant) -> Self {
         let key = Key {
             way,
             protection: Protection::Plaintext,
@@ -122,7 +122,7 @@ impl RequestRecord {
             endpoint: 0,
             route: 0,
         };
-        Self { worker: worker.clone(), started: Instant::now(), key, response_bytes: 0, line: None }
+        Self { worker: worker.clone(), started, key, response_bytes: 0, line: None }
     }
 
     /// Remembers what the access log shows. Only called when it is on.

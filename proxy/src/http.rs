@@ -1,0 +1,29 @@
+//! HTTP on both sides of the proxy: serving connections, what is let through, and how requests are tried.
+//!
+//! The stages of a request stand in [`crate::outbound`] and [`crate::inbound`]; this module has what both use.
+
+mod answer;
+mod attempt;
+mod body;
+mod connection;
+mod exchange;
+mod forward;
+mod headers;
+mod hygiene;
+mod serve;
+mod trace;
+mod tunnel;
+
+pub use body::{Body, BodyError};
+pub use connection::{Direction, Downstream, DownstreamSecurity};
+pub use serve::serve;
+
+pub(crate) use answer::{REASON, refuse};
+pub(crate) use attempt::{Plan, attempts};
+pub(crate) use connection::Connection;
+pub(crate) use exchange::Exchange;
+pub(crate) use forward::{Arrived, Outgoing, send};
+pub(crate) use headers::apply;
+pub(crate) use hygiene::{BodyLength, Checked, check_request, check_response, fit_version};
+pub(crate) use trace::keep_or_start;
+pub(crate) use tunnel::{Answered, finish, prepare_switch};

@@ -1,0 +1,311 @@
+//! The attempt loop: choose an endpoint, try, judge, and try again only where that is right.
+//!
+//! Always safe to repeat: what no application can have seen (a failed connection or handshake, a request that was
+//! never written, or a peer proxy that says so of its own application). Everything else is repeated only when the
+//! route asks for it and the request can be sent twice. Every repetition takes from the destination's retry budget.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use outrigger_model::policy::RetryPolicy;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use super::answer::{REASON, grpc_status};
+use super::exchange::Exchange;
+use super::forward::{self, Arrived, Failed, Outgoing};
+use super::hygiene::{BodyLength, fit_version};
+use super::{Body, connection::Connection};
+use crate::reason::{Reason, Refusal, Seen};
+use crate::snapshot::{Backend, Forward};
+use crate::telemetry::Protection;
+use crate::upstream::{Cluster, HttpVersion, Lease, Outcome, PickContext, Security, Target};
+use outrigger_model::cluster::UpstreamProtocol;
+
+/// Repetitions of what no application can have seen, when the route says nothing.
+const SAFE_RETRIES: u32 = 3;
+
+/// A body up to this size is kept to be sent again, if the route asks for retries.
+const REPLAY_BYTES: usize = 64 * 1024;
+
+/// What an attempt needs of the configuration.
+pub(crate) struct Plan<'a> {
+    pub(crate) forward: &'a Forward,
+    pub(crate) backend: &'a Backend,
+    pub(crate) cluster: &'a Arc<Cluster>,
+    /// When the whole request must be over.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Tries until there is an answer for the client.
+pub(crate) async fn attempts(
+    exchange: &mut Exchange,
+    plan: &Plan<'_>,
+    request: Request<Body>,
+) -> Result<Arrived, Refusal> {
+    let connection = exchange.connection.clone();
+    let mut loop_ = Loop::new(&connection, plan, request).await;
+    loop {
+        let failure = match loop_.once(exchange).await? {
+            Ok(arrived) => match loop_.repeat_answer(&arrived) {
+                None => return Ok(arrived),
+                Some(guard) => {
+                    loop_.guard = Some(guard);
+                    None
+                }
+            },
+            Err(failed) => Some(failed),
+        };
+        if let Some(failed) = failure {
+            loop_.repeat_failure(failed)?;
+        }
+        loop_.back_off().await?;
+    }
+}
+
+struct Loop<'a> {
+    connection: &'a Rc<Connection>,
+    plan: &'a Plan<'a>,
+    version: HttpVersion,
+    request: Option<Request<Body>>,
+    replay: Option<Replay>,
+    tried: Tried,
+    retries: u32,
+    asked_retries: u32,
+    guard: Option<crate::upstream::RetryGuard>,
+}
+
+/// Endpoints this request has been to.
+#[derive(Default)]
+struct Tried {
+    numbers: [u32; 8],
+    len: usize,
+}
+
+impl Tried {
+    fn push(&mut self, number: u32) {
+        self.numbers[self.len % self.numbers.len()] = number;
+        self.len += 1;
+    }
+
+    fn as_slice(&self) -> &[u32] {
+        &self.numbers[..self.len.min(self.numbers.len())]
+    }
+}
+
+/// A request that can be sent more than once.
+struct Replay {
+    parts: Parts,
+    body: Bytes,
+}
+
+impl Replay {
+    fn copy(&self) -> Request<Body> {
+        let body = if self.body.is_empty() { Body::Empty } else { Body::Full(self.body.clone()) };
+        Request::from_parts(self.parts.clone(), body)
+    }
+}
+
+impl<'a> Loop<'a> {
+    async fn new(connection: &'a Rc<Connection>, plan: &'a Plan<'a>, request: Request<Body>) -> Self {
+        let version = upstream_version(plan.cluster.config().protocol, connection.version);
+        let (mut parts, body) = request.into_parts();
+        let length = BodyLength::of(&body);
+        let host = plan.cluster.config().service.name.as_ref();
+        fit_version(&mut parts, version, host, length);
+        let (request, replay) = replayable(parts, body, length, plan).await;
+        Self {
+            connection,
+            plan,
+            version,
+            request: Some(request),
+            replay,
+            tried: Tried::default(),
+            retries: 0,
+            asked_retries: 0,
+            guard: None,
+        }
+    }
+
+    fn policy(&self) -> Option<&'a RetryPolicy> {
+        self.plan.forward.retry.as_ref()
+    }
+
+    /// One attempt. The outer error ends the request without another try.
+    async fn once(&mut self, exchange: &mut Exchange) -> Result<Result<Arrived, Failed>, Refusal> {
+        let Some(request) = self.request.take().or_else(|| self.replay.as_ref().map(Replay::copy)) else {
+            return Err(self.refusal(Reason::UpstreamReset));
+        };
+        let lease = self.lease()?;
+        let endpoint = lease.endpoint().clone();
+        self.tried.push(endpoint.number());
+        let target = self.target(&lease);
+        let protection = if target.security == Security::Plaintext { Protection::Plaintext } else { Protection::Mtls };
+        let config = self.plan.cluster.config();
+        exchange.record.attempt(endpoint.label(), protection, (target.address, &config.name));
+        let to = Outgoing { target: &target, policy: &config.connection, cluster: Some(self.plan.cluster) };
+        let sent = self.within_time(forward::send(&self.connection.worker, &to, request)).await;
+        let now = Instant::now();
+        match sent {
+            Ok((response, connection)) => {
+                lease.outcome(now, judge(response.status(), exchange.grpc, response.headers()));
+                Ok(Ok(Arrived { response, connection, lease: Some(lease) }))
+            }
+            Err(failed) => {
+                if failed.reason != Reason::Overflow {
+                    lease.outcome(now, Outcome::Failure);
+                }
+                debug!(endpoint.addr = %target.address, reason = failed.reason.word(), cause = failed.cause, "attempt failed");
+                Ok(Err(failed))
+            }
+        }
+    }
+
+    fn lease(&self) -> Result<Lease, Refusal> {
+        let tried = self.tried.as_slice();
+        let leased = self.connection.worker.with_rng(|rng| {
+            self.plan.cluster.lease(&mut PickContext { now: Instant::now(), rng, tried })
+        });
+        leased.map_err(|reason| self.refusal(reason))
+    }
+
+    fn target(&self, lease: &Lease) -> Target {
+        let config = lease.endpoint().config();
+        let security = config.identity.clone().map_or(Security::Plaintext, Security::Mesh);
+        Target { address: config.address, security, version: self.version }
+    }
+
+    async fn within_time<T>(&self, sending: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+        let per_try = self.policy().and_then(|policy| policy.per_try_timeout).map(|t| Instant::now() + t);
+        let end = match (per_try, self.plan.deadline) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let Some(end) = end else { return sending.await };
+        timeout_at(end, sending).await.unwrap_or_else(|_| {
+            Err(Failed { reason: Reason::Timeout, unsent: None, cause: "no response head in time".to_owned() })
+        })
+    }
+
+    /// Whether an answer is thrown away for another try.
+    fn repeat_answer(&mut self, arrived: &Arrived) -> Option<crate::upstream::RetryGuard> {
+        self.replay.as_ref()?;
+        let status = arrived.response.status();
+        let asked = self.policy().is_some_and(|p| p.statuses.contains(&status) && self.asked_retries < p.attempts);
+        let safe = self.retries < SAFE_RETRIES && never_seen(arrived);
+        if !asked && !safe {
+            return None;
+        }
+        let guard = self.plan.cluster.allow_retry(Instant::now())?;
+        self.count(!safe);
+        Some(guard)
+    }
+
+    /// Prepares another try after a failure, or gives the refusal for the client.
+    fn repeat_failure(&mut self, failed: Failed) -> Result<(), Refusal> {
+        let Failed { reason, unsent, .. } = failed;
+        let safe = (reason.seen() == Seen::Never || unsent.is_some()) && reason != Reason::Overflow;
+        let safe = safe && self.retries < SAFE_RETRIES;
+        let asked = self.policy().is_some_and(|p| p.on_reset && self.asked_retries < p.attempts);
+        let asked = asked && reason != Reason::Overflow && !self.time_is_over();
+        let possible = unsent.is_some() || self.replay.is_some();
+        if !(safe || asked) || !possible {
+            return Err(self.refusal(reason));
+        }
+        let Some(guard) = self.plan.cluster.allow_retry(Instant::now()) else {
+            return Err(self.refusal(reason));
+        };
+        self.request = unsent;
+        self.guard = Some(guard);
+        self.count(!safe);
+        Ok(())
+    }
+
+    fn count(&mut self, asked: bool) {
+        self.retries += 1;
+        self.asked_retries += u32::from(asked);
+    }
+
+    fn time_is_over(&self) -> bool {
+        self.plan.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Waits before a repetition the route asked for: exponential, with full jitter. Safe repetitions do not wait.
+    async fn back_off(&self) -> Result<(), Refusal> {
+        let Some(policy) = self.policy().filter(|_| self.asked_retries > 0) else { return Ok(()) };
+        let ceiling = policy.backoff_base.saturating_mul(1 << (self.asked_retries - 1).min(16));
+        let ceiling = ceiling.min(policy.backoff_max).as_micros() as u64;
+        let wait = self.connection.worker.with_rng(|rng| Duration::from_micros(rng.u64(..=ceiling)));
+        let until = Instant::now() + wait;
+        if self.plan.deadline.is_some_and(|deadline| until >= deadline) {
+            return Err(self.refusal(Reason::Timeout));
+        }
+        tokio::time::sleep_until(until).await;
+        Ok(())
+    }
+
+    fn refusal(&self, reason: Reason) -> Refusal {
+        let service = &self.plan.cluster.config().service;
+        Refusal { reason, object: format!("{}/{}/{}", service.kind, service.namespace, service.name).into() }
+    }
+}
+
+fn upstream_version(declared: UpstreamProtocol, downstream: HttpVersion) -> HttpVersion {
+    match declared {
+        UpstreamProtocol::AsDownstream => downstream,
+        UpstreamProtocol::Http1 => HttpVersion::Http1,
+        UpstreamProtocol::Http2 => HttpVersion::Http2,
+    }
+}
+
+/// A request without a body can always be sent twice; one with a small body is kept when the route asks for retries.
+async fn replayable(
+    parts: Parts,
+    body: Body,
+    length: BodyLength,
+    plan: &Plan<'_>,
+) -> (Request<Body>, Option<Replay>) {
+    let upgrades = parts.method == http::Method::CONNECT || parts.headers.contains_key(http::header::UPGRADE);
+    if upgrades {
+        return (Request::from_parts(parts, body), None);
+    }
+    if body.is_empty() {
+        let replay = Replay { parts: parts.clone(), body: Bytes::new() };
+        return (Request::from_parts(parts, Body::Empty), Some(replay));
+    }
+    let small = matches!(length, BodyLength::Exact(bytes) if bytes <= REPLAY_BYTES as u64);
+    let asked = plan.forward.retry.as_ref().is_some_and(|policy| policy.attempts > 0);
+    if !small || !asked {
+        return (Request::from_parts(parts, body), None);
+    }
+    match Limited::new(body, REPLAY_BYTES).collect().await {
+        Ok(collected) => {
+            let body = collected.to_bytes();
+            let replay = Replay { parts: parts.clone(), body: body.clone() };
+            (Request::from_parts(parts, Body::Full(body)), Some(replay))
+        }
+        // The client did not send what it announced: the message is cut, and nothing is sent.
+        Err(_) => (Request::from_parts(parts, Body::Cut), None),
+    }
+}
+
+/// What a response head says of the endpoint.
+fn judge(status: StatusCode, grpc: bool, headers: &http::HeaderMap) -> Outcome {
+    // gRPC: unknown, internal, unavailable and data loss are the server's.
+    let failed_call = || grpc && grpc_status(headers).is_some_and(|code| matches!(code, 2 | 13 | 14 | 15));
+    if status.is_server_error() || failed_call() { Outcome::ServerError } else { Outcome::Success }
+}
+
+/// Whether the proxy of the peer says that its application cannot have seen the request. Only a peer whose identity was
+/// verified is believed: its proxy takes the field out of what applications answer.
+fn never_seen(arrived: &Arrived) -> bool {
+    let verified = arrived.lease.as_ref().is_some_and(|lease| lease.endpoint().config().identity.is_some());
+    let said = arrived.response.headers().get(REASON).and_then(|value| value.to_str().ok());
+    let word = said.and_then(|said| said.split(';').next());
+    verified && word.and_then(Reason::from_word).is_some_and(|reason| reason.seen() == Seen::Never)
+}

@@ -1,0 +1,220 @@
+//! One downstream connection that speaks HTTP, and the clock that ends it when nothing sensible comes.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use outrigger_model::identity::SpiffeId;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::snapshot::DestinationId;
+use crate::telemetry::Protection;
+use crate::upstream::HttpVersion;
+use crate::worker::Worker;
+
+/// A request head must be complete within this time of its first byte (design, decision 8).
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A connection without a request for so long is closed.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// An accepted connection, as far as requests on it need to know.
+#[derive(Debug, Clone)]
+pub struct Downstream {
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// The address that was dialled: the original destination, or the listener.
+    pub local: SocketAddr,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// How it is protected.
+    pub security: DownstreamSecurity,
+}
+
+/// Which way a connection goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Direction {
+    /// Towards the local application.
+    Inbound {
+        /// Where the application listens.
+        application: SocketAddr,
+    },
+    /// From the local application to a destination.
+    Outbound {
+        /// Its place in the snapshot.
+        destination: DestinationId,
+    },
+}
+
+/// How a downstream connection is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DownstreamSecurity {
+    /// It is not.
+    Plaintext,
+    /// Mutual TLS with this verified peer.
+    Mtls(SpiffeId),
+}
+
+/// What all requests of one connection share.
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) downstream: Downstream,
+    pub(crate) version: HttpVersion,
+    pub(crate) peer_label: u32,
+    pub(crate) service_label: u32,
+    pub(super) clock: Clock,
+}
+
+/// When something last happened on a connection.
+pub(super) struct Clock {
+    in_flight: Cell<u32>,
+    head_began: Cell<Option<Instant>>,
+    idle_since: Cell<Instant>,
+}
+
+impl Connection {
+    pub(super) fn new(worker: Rc<Worker>, downstream: Downstream, version: HttpVersion) -> Rc<Self> {
+        let telemetry = &worker.shared.telemetry;
+        let peer_label = match &downstream.security {
+            DownstreamSecurity::Mtls(peer) => telemetry.peer_label(peer),
+            DownstreamSecurity::Plaintext => 0,
+        };
+        let service_label = match downstream.direction {
+            Direction::Inbound { .. } => inbound_service(&worker, downstream.local.port()),
+            Direction::Outbound { .. } => 0,
+        };
+        Rc::new(Self { worker, downstream, version, peer_label, service_label, clock: Clock::new() })
+    }
+
+    pub(crate) fn protection(&self) -> Protection {
+        match self.downstream.security {
+            DownstreamSecurity::Mtls(_) => Protection::Mtls,
+            DownstreamSecurity::Plaintext => Protection::Plaintext,
+        }
+    }
+}
+
+fn inbound_service(worker: &Worker, port: u16) -> u32 {
+    let snapshot = worker.snapshot();
+    let known = snapshot.inbound.as_ref().and_then(|inbound| inbound.ports.iter().find(|p| p.port == port));
+    let Some(known) = known else { return 0 };
+    let telemetry = &worker.shared.telemetry;
+    let namespace = telemetry.me().namespace.clone();
+    let name = known.service.rsplit('/').next().unwrap_or_default().into();
+    telemetry.service_label(&outrigger_model::cluster::ServiceRef { kind: "Service".into(), namespace, name })
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { in_flight: Cell::new(0), head_began: Cell::new(None), idle_since: Cell::new(Instant::now()) }
+    }
+
+    /// A request head is complete. Gives the time its first byte came.
+    pub(super) fn request_began(&self) -> Instant {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.head_began.take().unwrap_or_else(Instant::now)
+    }
+
+    /// A response is over.
+    pub(super) fn request_ended(&self) {
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.idle_since.set(Instant::now());
+    }
+
+    fn bytes_came(&self) {
+        if self.in_flight.get() == 0 && self.head_began.get().is_none() {
+            self.head_began.set(Some(Instant::now()));
+        }
+    }
+
+    /// When the connection has to be looked at next, or `None` when its time is over.
+    pub(super) fn next_look(&self, now: Instant, version: HttpVersion) -> Option<Instant> {
+        if self.in_flight.get() > 0 {
+            return Some(now + HEAD_TIMEOUT);
+        }
+        let head = self.head_began.get().filter(|_| version == HttpVersion::Http1);
+        let end = match head {
+            Some(began) => began + HEAD_TIMEOUT,
+            None => self.idle_since.get() + IDLE_TIMEOUT,
+        };
+        (end > now).then(|| end.min(now + HEAD_TIMEOUT))
+    }
+}
+
+/// A stream that tells the clock of its connection when bytes come.
+pub(super) struct Clocked<I> {
+    pub(super) io: I,
+    pub(super) connection: Rc<Connection>,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Clocked<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        if polled.is_ready() {
+            self.connection.clock.bytes_came();
+        }
+        polled
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Clocked<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(clock: &Clock, seconds: u64) -> Option<u64> {
+        let start = clock.idle_since.get();
+        let now = start + Duration::from_secs(seconds);
+        clock.next_look(now, HttpVersion::Http1).map(|at| (at - start).as_secs())
+    }
+
+    #[test]
+    fn an_idle_connection_lives_an_hour_and_a_slow_head_fifteen_seconds() {
+        let clock = Clock::new();
+        assert_eq!(after(&clock, 0), Some(15));
+        assert_eq!(after(&clock, 3599), Some(3600));
+        assert_eq!(after(&clock, 3600), None);
+        clock.head_began.set(Some(clock.idle_since.get() + Duration::from_secs(100)));
+        assert_eq!(after(&clock, 114), Some(115));
+        assert_eq!(after(&clock, 115), None);
+    }
+
+    #[test]
+    fn a_request_in_flight_keeps_the_connection() {
+        let clock = Clock::new();
+        clock.bytes_came();
+        clock.request_began();
+        assert!(after(&clock, 100_000).is_some());
+        clock.request_ended();
+        assert!(clock.head_began.get().is_none());
+    }
+}

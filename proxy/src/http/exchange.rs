@@ -1,0 +1,200 @@
+//! One request and its answer: the record, and what is held until the response body is over.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::answer::grpc_status;
+use super::connection::Connection;
+use super::forward::Arrived;
+use super::{Body, BodyError};
+use crate::reason::Reason;
+use crate::snapshot::Snapshot;
+use crate::telemetry::{RequestLine, RequestRecord, Way};
+use crate::upstream::{HttpVersion, Lease};
+
+/// A request that is being answered.
+pub(crate) struct Exchange {
+    pub(crate) connection: Rc<Connection>,
+    /// The configuration this request runs on, loaded once.
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) record: RequestRecord,
+    /// Whether the client speaks gRPC, and so reads its answers there.
+    pub(crate) grpc: bool,
+    ended: Ended,
+}
+
+/// Tells the clock of the connection when the exchange is over.
+struct Ended(Rc<Connection>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.clock.request_ended();
+    }
+}
+
+impl Exchange {
+    /// Loads the snapshot and opens the record.
+    pub(crate) fn open<B>(connection: &Rc<Connection>, way: Way, request: &Request<B>) -> Self {
+        let started = connection.clock.request_began();
+        let worker = &connection.worker;
+        let mut record = RequestRecord::open(worker, way, request.version(), started);
+        let snapshot = worker.snapshot();
+        if way == Way::Inbound {
+            record.peer(connection.peer_label, connection.protection());
+            record.service(connection.service_label);
+        }
+        if let Some(format) = snapshot.mesh.access_log {
+            record.log(&RequestLine {
+                method: request.method(),
+                uri: request.uri(),
+                authority: authority_of(request),
+                traceparent: text(request.headers(), "traceparent"),
+                downstream: connection.downstream.peer,
+                format,
+            });
+        }
+        let grpc = is_grpc(request.headers());
+        Self { connection: connection.clone(), snapshot, record, grpc, ended: Ended(connection.clone()) }
+    }
+
+    /// Whether the connection ends after an answer with this reason: a client that sent what HTTP does not allow may
+    /// mean something else by the bytes that follow.
+    pub(super) fn closes_after(&self, reason: Reason) -> bool {
+        let malformed = matches!(reason, Reason::BadRequest | Reason::HeadersTooLarge);
+        self.connection.version == HttpVersion::Http1 && (malformed || self.draining())
+    }
+
+    fn draining(&self) -> bool {
+        self.connection.worker.shared.drain.is_started()
+    }
+
+    /// Turns an upstream response into the one for the client; its body carries the exchange to its end.
+    pub(crate) fn respond(mut self, arrived: Arrived, deadline: Option<Instant>) -> Response<Body> {
+        let (mut parts, incoming) = arrived.response.into_parts();
+        self.record.status(parts.status);
+        if self.grpc && let Some(code) = grpc_status(&parts.headers) {
+            self.record.grpc_status(code);
+        }
+        if self.connection.version == HttpVersion::Http1 && self.draining() {
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let streaming = Streaming {
+            incoming,
+            record: self.record,
+            grpc: self.grpc,
+            upstream: Some(Upstream { connection: arrived.connection, _lease: arrived.lease }),
+            deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+            _ended: self.ended,
+        };
+        Response::from_parts(parts, Body::Streaming(Box::new(streaming)))
+    }
+
+    /// Gives the record and the end of the exchange to whoever carries a tunnel.
+    pub(super) fn into_tunnel(self) -> (RequestRecord, impl Drop) {
+        (self.record, self.ended)
+    }
+}
+
+struct Upstream {
+    connection: crate::upstream::Connection,
+    _lease: Option<Lease>,
+}
+
+/// A response body on its way, with everything that ends when it does.
+pub struct Streaming {
+    incoming: Incoming,
+    record: RequestRecord,
+    grpc: bool,
+    upstream: Option<Upstream>,
+    deadline: Option<Pin<Box<Sleep>>>,
+    _ended: Ended,
+}
+
+impl Streaming {
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            self.upstream = None;
+            self.record.reason(Reason::Timeout);
+            return Poll::Ready(Some(Err(BodyError::Timeout)));
+        }
+        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                self.passed(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.upstream = None;
+                self.record.reason(Reason::UpstreamReset);
+                Poll::Ready(Some(Err(BodyError::Peer(error))))
+            }
+            None => {
+                self.release();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.record.add_bytes(data.len());
+        } else if self.grpc
+            && let Some(code) = frame.trailers_ref().and_then(grpc_status)
+        {
+            self.record.grpc_status(code);
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some(upstream) = self.upstream.take() {
+            upstream.connection.release();
+        }
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for Streaming {
+    /// A body whose length was known is never polled beyond its last byte: it is complete all the same.
+    fn drop(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.release();
+        }
+    }
+}
+
+impl std::fmt::Debug for Streaming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streaming").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn authority_of<B>(request: &Request<B>) -> &str {
+    match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => text(request.headers(), "host"),
+    }
+}

@@ -1,0 +1,69 @@
+//! One try: a connection to one endpoint, the request on it, the response head back.
+
+use std::rc::Rc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use outrigger_model::policy::ConnectionPolicy;
+
+use super::Body;
+use crate::reason::Reason;
+use crate::upstream::{Cluster, Connection, Lease, Target};
+use crate::worker::Worker;
+
+/// Idle connections that turn out to be closed are passed over so often before the try fails.
+const STALE_MAX: u32 = 3;
+
+/// Whom one try goes to.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) policy: &'a ConnectionPolicy,
+    /// `None` for the local application.
+    pub(crate) cluster: Option<&'a std::sync::Arc<Cluster>>,
+}
+
+/// A response head, and what its body needs.
+pub(crate) struct Arrived {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) connection: Connection,
+    /// `None` for the local application.
+    pub(crate) lease: Option<Lease>,
+}
+
+/// A try that brought no response head.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) reason: Reason,
+    /// The request, when no byte of it was sent.
+    pub(crate) unsent: Option<Request<Body>>,
+    /// What happened, for the log.
+    pub(crate) cause: String,
+}
+
+/// Sends a request once. A request that comes back unsent from a connection that had been idle is sent again on another.
+pub(crate) async fn send(
+    worker: &Rc<Worker>,
+    to: &Outgoing<'_>,
+    mut request: Request<Body>,
+) -> Result<(Response<Incoming>, Connection), Failed> {
+    let mut stale = 0;
+    loop {
+        let mut connection = match worker.pools.connection(to.target, to.policy, to.cluster).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                return Err(Failed { reason: error.reason, unsent: Some(request), cause: error.to_string() });
+            }
+        };
+        let reused = connection.reused();
+        match connection.send(request).await {
+            Ok(response) => return Ok((response, connection)),
+            Err(error) => match error.unsent {
+                Some(unsent) if reused && stale < STALE_MAX => {
+                    stale += 1;
+                    request = unsent;
+                }
+                unsent => return Err(Failed { reason: error.reason, unsent, cause: error.cause.to_string() }),
+            },
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Serves one downstream connection until it ends, is idle for too long, or the proxy drains.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::Body;
+use super::connection::{Clocked, Connection, Direction, Downstream};
+use crate::upstream::HttpVersion;
+use crate::worker::Worker;
+use crate::{inbound, outbound};
+
+/// The largest request head, in bytes, and so the largest read buffer of a connection.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Streams one HTTP/2 client may have open at once.
+const MAX_STREAMS: u32 = 100;
+
+/// What one HTTP/2 stream may have on its way to us, in bytes.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// What one HTTP/2 connection may have on its way to us, in bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// What waits to be written to one HTTP/2 stream, in bytes.
+const STREAM_SEND_BYTES: usize = 64 * 1024;
+
+/// HTTP/2 clients that do not answer a ping are gone.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// When draining, idle HTTP/1 connections may still bring one more request for so long.
+const LAME_DUCK: Duration = Duration::from_secs(1);
+
+/// Runs tasks of hyper on the worker's own thread.
+#[derive(Debug, Clone, Copy)]
+struct OnThisWorker;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisWorker
+where
+    F::Output: 'static,
+{
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+/// Serves HTTP on an accepted connection until it ends.
+pub async fn serve<I>(worker: Rc<Worker>, io: I, version: HttpVersion, downstream: Downstream)
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let connection = Connection::new(worker, downstream, version);
+    let io = TokioIo::new(Clocked { io, connection: connection.clone() });
+    let result = match version {
+        HttpVersion::Http1 => serve_http1(&connection, io).await,
+        HttpVersion::Http2 => serve_http2(&connection, io).await,
+    };
+    if let Err(error) = result {
+        debug!(downstream.addr = %connection.downstream.peer, %error, "the connection ended with an error");
+    }
+}
+
+async fn serve_http1<I>(connection: &Rc<Connection>, io: TokioIo<Clocked<I>>) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = service_fn(|request| answer(connection.clone(), request));
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
+    let served = builder.serve_connection(io, service).with_upgrades();
+    let mut served = std::pin::pin!(served);
+    tokio::select! {
+        result = served.as_mut() => return result,
+        () = outlived(connection) => return Ok(()),
+        () = drained(connection, LAME_DUCK) => served.as_mut().graceful_shutdown(),
+    }
+    served.await
+}
+
+async fn serve_http2<I>(connection: &Rc<Connection>, io: TokioIo<Clocked<I>>) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = service_fn(|request| answer(connection.clone(), request));
+    let mut builder = http2::Builder::new(OnThisWorker);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(STREAM_SEND_BYTES)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    let mut served = std::pin::pin!(builder.serve_connection(io, service));
+    tokio::select! {
+        result = served.as_mut() => return result,
+        () = outlived(connection) => {}
+        () = drained(connection, Duration::ZERO) => {}
+    }
+    served.as_mut().graceful_shutdown();
+    served.await
+}
+
+async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let response = match connection.downstream.direction {
+        Direction::Inbound { application } => inbound::handle(connection, request, application).await,
+        Direction::Outbound { destination } => outbound::handle(connection, request, destination).await,
+    };
+    Ok(response)
+}
+
+/// Resolves when a request head takes too long or the connection was idle for too long.
+async fn outlived(connection: &Connection) {
+    while let Some(at) = connection.clock.next_look(Instant::now(), connection.version) {
+        tokio::time::sleep_until(at).await;
+    }
+}
+
+async fn drained(connection: &Connection, grace: Duration) {
+    connection.worker.shared.drain.started().await;
+    tokio::time::sleep(grace).await;
+}

@@ -1,0 +1,83 @@
+//! From the mesh to the local application. The stages of a request, in order.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use outrigger_model::inbound::MtlsMode;
+use outrigger_model::policy::ConnectionPolicy;
+
+use crate::http::{self, Arrived, Body, BodyLength, Connection, DownstreamSecurity, Exchange, Outgoing};
+use crate::reason::{Reason, Refusal};
+use crate::telemetry::Way;
+use crate::upstream::{Security, Target};
+
+/// How the local application is dialled.
+const APPLICATION: ConnectionPolicy = ConnectionPolicy {
+    connect_timeout: Duration::from_secs(1),
+    idle_timeout: Duration::from_secs(60),
+    max_lifetime: Duration::from_secs(3600),
+    tcp_user_timeout: Duration::from_secs(30),
+};
+
+/// Answers one request for the local application.
+pub(crate) async fn handle(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+    application: SocketAddr,
+) -> Response<Body> {
+    // 1. One record, one snapshot.
+    let mut exchange = Exchange::open(&connection, Way::Inbound, &request);
+    match stages(&mut exchange, request, application).await {
+        Ok(answered) => http::finish(exchange, answered),
+        Err(refusal) => http::refuse(exchange, &refusal),
+    }
+}
+
+async fn stages(
+    exchange: &mut Exchange,
+    request: Request<Incoming>,
+    application: SocketAddr,
+) -> Result<http::Answered, Refusal> {
+    // 2. Who may come in at all.
+    admit(exchange)?;
+
+    // 3. Only what can be read in one way goes on.
+    let (mut parts, body) = request.into_parts();
+    let asked = http::check_request(&mut parts)?;
+    let worker = exchange.connection.worker.clone();
+    worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, rng));
+
+    // 4. To the application, in the version the request came in.
+    let version = exchange.connection.version;
+    let body = Body::Incoming(body);
+    http::fit_version(&mut parts, version, &worker.shared.workload, BodyLength::of(&body));
+    let mut request = Request::from_parts(parts, body);
+    let downstream = http::prepare_switch(&mut request, &asked);
+    let target = Target { address: application, security: Security::Plaintext, version };
+    let to = Outgoing { target: &target, policy: &APPLICATION, cluster: None };
+    let sent = http::send(&worker, &to, request).await;
+    let (response, upstream) = sent.map_err(|failed| at_workload(exchange, failed.reason))?;
+
+    // 5. What goes back. Only proxies say why they answered themselves.
+    let mut arrived = Arrived { response, connection: upstream, lease: None };
+    http::check_response(&mut arrived.response, &asked)?;
+    arrived.response.headers_mut().remove(http::REASON);
+    Ok(http::Answered { arrived, downstream, asked, deadline: None })
+}
+
+/// Strict lets mutual TLS in only; so does a proxy that has not heard yet what applies.
+fn admit(exchange: &Exchange) -> Result<(), Refusal> {
+    let permissive = exchange.snapshot.inbound.as_ref().is_some_and(|inbound| inbound.mtls == MtlsMode::Permissive);
+    match exchange.connection.downstream.security {
+        DownstreamSecurity::Plaintext if !permissive => Err(at_workload(exchange, Reason::Unauthenticated)),
+        _ => Ok(()),
+    }
+}
+
+fn at_workload(exchange: &Exchange, reason: Reason) -> Refusal {
+    let shared = &exchange.connection.worker.shared;
+    Refusal { reason, object: format!("Workload/{}/{}", shared.namespace, shared.workload).into() }
+}
