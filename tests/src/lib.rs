@@ -8,6 +8,7 @@ pub mod counterparts;
 pub mod origin;
 pub mod ports;
 pub mod process;
+pub mod tidy;
 
 mod wait;
 
