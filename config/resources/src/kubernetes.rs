@@ -1,0 +1,37 @@
+//! The Kubernetes objects we read, and of each the part we read. Fields we do not know are ordinary here.
+
+mod endpoint_slice;
+mod pod;
+mod service;
+
+pub use endpoint_slice::{AddressType, EndpointPort, EndpointSlice, SliceEndpoint, TargetObject};
+pub use pod::{ContainerPort, PROXY_CONTAINER, Pod, PodSpec, PodStatus};
+pub use service::{InternalTrafficPolicy, Service, ServicePort, ServiceSpec, ServiceType, TargetPort};
+
+use crate::object::Meta;
+
+/// A namespace; what it says is in its labels and annotations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its metadata.
+    pub meta: Meta,
+}
+
+/// Who a workload is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// Its metadata.
+    pub meta: Meta,
+}
+
+/// The transport of a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Bytes in order.
+    #[default]
+    Tcp,
+    /// Datagrams; not carried by the mesh.
+    Udp,
+    /// Messages in order; not carried by the mesh.
+    Sctp,
+}
