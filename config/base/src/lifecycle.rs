@@ -1,0 +1,7 @@
+//! The life of a process: it becomes ready, its tasks are watched, it finishes its work and ends with a clear word.
+
+pub mod drain;
+pub mod exit;
+pub mod ready;
+pub mod signals;
+pub mod supervisor;
