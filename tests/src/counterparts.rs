@@ -227,6 +227,22 @@ mod tests {
     }
 
     #[test]
+    fn the_real_ones_answer() {
+        let table: [(Counterpart, &[&str], &str); 4] = [
+            (Counterpart::Envoy, &["--version"], "/1.40.0/"),
+            (Counterpart::GrpcPython, &["-c", "import grpc; print(grpc.__version__)"], "1."),
+            (Counterpart::Curl, &["--version"], "curl"),
+            (Counterpart::Openssl, &["version"], "OpenSSL"),
+        ];
+        let Some(found) = need(&table.map(|(counterpart, ..)| counterpart)) else { return };
+        for (counterpart, args, expected) in table {
+            let output = found.command(counterpart).args(args).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(said.contains(expected), "{counterpart:?} said {said:?}");
+        }
+    }
+
+    #[test]
     fn everything_that_is_missing_is_named() {
         let dir = directory(&["venv/bin/python"]);
         let missing = find(dir.path(), &[Counterpart::Envoy, Counterpart::GrpcPython]).unwrap_err();
