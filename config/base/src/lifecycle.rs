@@ -5,3 +5,5 @@ pub mod exit;
 pub mod ready;
 pub mod signals;
 pub mod supervisor;
+
+pub use drain::{Drain, DrainGuard, DrainTrigger};

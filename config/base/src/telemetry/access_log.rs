@@ -33,10 +33,11 @@ pub struct Writer {
     state: Arc<State>,
 }
 
-/// Ends the log in order: held by the one who opened it.
+/// Ends the log in order: held by the one who opened it. Dropping it ends the log too, without waiting.
 #[derive(Debug)]
 pub struct Closer {
     queue: SyncSender<Message>,
+    stop: SyncSender<()>,
     written: Receiver<()>,
 }
 
@@ -49,21 +50,25 @@ struct State {
 #[derive(Debug)]
 enum Message {
     Line(Vec<u8>),
-    Close,
+    /// Look whether the log is to end: for a thread that waits for lines.
+    Wake,
 }
 
 /// Starts the thread that writes to `sink`.
 pub fn open(sink: impl Write + Send + 'static) -> io::Result<(Writer, Closer)> {
     let (queue, lines) = sync_channel(MAX_QUEUED_LINES);
+    let (stop, stopped) = sync_channel(1);
     let (done, written) = sync_channel(1);
     let state = Arc::new(State::default());
     let log = Log { sink, state: state.clone(), batch: Vec::with_capacity(BATCH_BYTES), lines_in_batch: 0 };
     thread::Builder::new().name("access-log".to_owned()).spawn(move || {
-        log.run(&lines);
+        log.run(&lines, &stopped);
+        // A line that comes later is refused, and so counted, from here on.
+        drop(lines);
         // Nobody waits when the closer is gone already.
         let _ = done.try_send(());
     })?;
-    Ok((Writer { queue: queue.clone(), state }, Closer { queue, written }))
+    Ok((Writer { queue: queue.clone(), state }, Closer { queue, stop, written }))
 }
 
 impl Writer {
@@ -88,21 +93,11 @@ impl Closer {
     /// Writes what was handed over until now and ends the thread; waits for it up to [`CLOSE_TIMEOUT`] and says
     /// whether it was in time. Blocks: call it when the workers are gone. Lines that come later are dropped.
     pub fn close(self) -> bool {
-        let mut last = Some(Message::Close);
-        let mut waited = Duration::ZERO;
-        // A full queue empties in a few pauses, unless the sink is stuck.
-        while let Some(message) = last.take() {
-            match self.queue.try_send(message) {
-                Err(std::sync::mpsc::TrySendError::Full(back)) if waited < CLOSE_TIMEOUT => {
-                    last = Some(back);
-                    thread::sleep(BATCH_PAUSE);
-                    waited += BATCH_PAUSE;
-                }
-                _ => {}
-            }
-        }
-        let left = CLOSE_TIMEOUT.saturating_sub(waited);
-        self.written.recv_timeout(left) != Err(RecvTimeoutError::Timeout)
+        // The order matters: a queue without room for the second message holds lines, after which the thread sees the
+        // first.
+        let _ = self.stop.try_send(());
+        let _ = self.queue.try_send(Message::Wake);
+        self.written.recv_timeout(CLOSE_TIMEOUT) != Err(RecvTimeoutError::Timeout)
     }
 }
 
@@ -115,16 +110,16 @@ struct Log<S> {
 }
 
 impl<S: Write> Log<S> {
-    fn run(mut self, lines: &Receiver<Message>) {
+    fn run(mut self, lines: &Receiver<Message>, stop: &Receiver<()>) {
         let mut open = true;
         while open {
             open = match lines.recv() {
                 Ok(Message::Line(line)) => {
                     self.add(line);
-                    thread::sleep(BATCH_PAUSE);
-                    self.gather(lines)
+                    let go_on = stop.recv_timeout(BATCH_PAUSE) == Err(RecvTimeoutError::Timeout);
+                    self.gather(lines) && go_on
                 }
-                Ok(Message::Close) | Err(_) => false,
+                Ok(Message::Wake) | Err(_) => false,
             };
             self.flush();
         }
@@ -132,10 +127,10 @@ impl<S: Write> Log<S> {
 
     /// Takes what waits; says whether more may come.
     fn gather(&mut self, lines: &Receiver<Message>) -> bool {
-        while let Ok(message) = lines.try_recv() {
+        for message in lines.try_iter().take(MAX_QUEUED_LINES) {
             match message {
                 Message::Line(line) => self.add(line),
-                Message::Close => return false,
+                Message::Wake => return false,
             }
             if self.batch.len() >= BATCH_BYTES {
                 self.flush();
@@ -165,14 +160,12 @@ impl<S: Write> Log<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Sender, channel};
-
     use super::*;
 
     /// A sink that waits for leave before each write and passes on what is written.
     struct Gate {
         leave: Receiver<()>,
-        written: Sender<Vec<u8>>,
+        written: SyncSender<Vec<u8>>,
     }
 
     impl Write for Gate {
@@ -187,8 +180,8 @@ mod tests {
         }
     }
 
-    fn gate() -> (Gate, Sender<()>, Receiver<Vec<u8>>) {
-        let ((leave, gate_leave), (gate_written, written)) = (channel(), channel());
+    fn gate() -> (Gate, SyncSender<()>, Receiver<Vec<u8>>) {
+        let ((leave, gate_leave), (gate_written, written)) = (sync_channel(100), sync_channel(100));
         (Gate { leave: gate_leave, written: gate_written }, leave, written)
     }
 
