@@ -151,7 +151,10 @@ mod tests {
     #[test]
     fn an_id_is_taken_apart_and_put_together() {
         let id: SpiffeId = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
-        assert_eq!((id.trust_domain(), id.namespace(), id.service_account()), ("cluster.local", "shop", "web"));
+        assert_eq!(
+            (id.trust_domain(), id.namespace(), id.service_account()),
+            ("cluster.local", "shop", "web")
+        );
         assert_eq!(id, SpiffeId::new("cluster.local", "shop", "web").unwrap());
         assert_eq!(id.to_string(), "spiffe://cluster.local/ns/shop/sa/web");
     }

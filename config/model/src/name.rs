@@ -136,7 +136,9 @@ mod tests {
 
     #[test]
     fn what_is_no_destination_is_refused() {
-        for text in ["", "reviews", "reviews:", ":80", "reviews:0", "reviews:65536", "a b:80", "a..b:80", "[::1:80"] {
+        for text in
+            ["", "reviews", "reviews:", ":80", "reviews:0", "reviews:65536", "a b:80", "a..b:80", "[::1:80"]
+        {
             assert!(text.parse::<Destination>().is_err(), "{text:?} was accepted");
         }
     }

@@ -1,0 +1,256 @@
+//! Route configurations: one virtual host with the routes in order of precedence.
+
+use envoy_types::pb::envoy::config::route::v3::route::Action as WireAction;
+use envoy_types::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
+use envoy_types::pb::envoy::config::route::v3::{
+    DirectResponseAction, FilterConfig, Route as Wire, RouteConfiguration, VirtualHost,
+};
+
+use super::fault::{Decoded, Fault, at_most, refuse, shorten};
+use super::matches::{self, WireMatch};
+use super::wire::{self, ours};
+use super::{Any, MAX_PATTERNS, MAX_ROUTES, headers, retry};
+use crate::route::{Action, Forward, NO_BACKEND_STATUS, PathMatch, Route, RouteConfig};
+
+mod action;
+
+/// Why a forward whose weights are all 0 answers by itself: no client takes such a split.
+const NO_WEIGHT: &str = "no backend has a weight above 0";
+
+/// What decides between header changes of a route and of one of its backends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Precedence {
+    /// The backend's are applied last, as the model says.
+    Backend,
+    /// The route's are applied last.
+    Route,
+}
+
+pub(super) fn encode(config: &RouteConfig) -> RouteConfiguration {
+    let host = VirtualHost {
+        name: config.name.as_ref().into(),
+        domains: vec!["*".to_owned()],
+        routes: config.routes.iter().flat_map(encode_route).collect(),
+        ..VirtualHost::default()
+    };
+    RouteConfiguration {
+        name: config.name.as_ref().into(),
+        virtual_hosts: vec![host],
+        // The changes of a backend come after those of its route.
+        most_specific_header_mutations_wins: true,
+        ..RouteConfiguration::default()
+    }
+}
+
+pub(super) fn decode(any: &Any, name: &mut String) -> Decoded<RouteConfig> {
+    let wire: RouteConfiguration = wire::unpack(any)?;
+    name.clone_from(&wire.name);
+    wire::not_empty("name", &wire.name)?;
+    refuse(&[
+        ("vhds", wire.vhds.is_some()),
+        ("internal_only_headers", !wire.internal_only_headers.is_empty()),
+        ("request_headers_to_add", !wire.request_headers_to_add.is_empty()),
+        ("request_headers_to_remove", !wire.request_headers_to_remove.is_empty()),
+        ("response_headers_to_add", !wire.response_headers_to_add.is_empty()),
+        ("response_headers_to_remove", !wire.response_headers_to_remove.is_empty()),
+        ("request_mirror_policies", !wire.request_mirror_policies.is_empty()),
+        ("route_specifiers", !wire.route_specifiers.is_empty()),
+        ("ignore_path_parameters_in_path_matching", wire.ignore_path_parameters_in_path_matching),
+        ("vhost_header", !wire.vhost_header.is_empty()),
+    ])?;
+    check_filters(&wire.typed_per_filter_config)?;
+    at_most("virtual_hosts", wire.virtual_hosts.len(), MAX_ROUTES)?;
+    let precedence = match wire.most_specific_header_mutations_wins {
+        true => Precedence::Backend,
+        false => Precedence::Route,
+    };
+    let host = choose_host(&wire)?;
+    let within = |fault: Fault| fault.within(format!("virtual_hosts[{}]", shorten(&host.name)));
+    check_host(host).map_err(within)?;
+    let routes = decode_routes(&host.routes, precedence).map_err(within)?;
+    Ok(RouteConfig { name: wire.name.as_str().into(), routes })
+}
+
+/// The virtual host that is for the destination: its name with the port, its name alone, or any.
+fn choose_host(wire: &RouteConfiguration) -> Decoded<&VirtualHost> {
+    let bare = wire.name.rsplit_once(':').map_or(wire.name.as_str(), |(host, _)| host);
+    let with = |wanted: &str| {
+        let has = |host: &&VirtualHost| host.domains.iter().any(|domain| domain.eq_ignore_ascii_case(wanted));
+        wire.virtual_hosts.iter().find(has)
+    };
+    let found = with(&wire.name).or_else(|| with(bare)).or_else(|| with("*"));
+    found.ok_or_else(|| Fault::new("virtual_hosts", "has none for the destination, nor one for \"*\""))
+}
+
+#[expect(deprecated, reason = "control planes still send the old spelling")]
+fn check_host(host: &VirtualHost) -> Decoded<()> {
+    refuse(&[
+        ("matcher", host.matcher.is_some()),
+        ("require_tls", host.require_tls() != TlsRequirementType::None),
+        ("rate_limits", !host.rate_limits.is_empty()),
+        ("cors", host.cors.is_some()),
+        ("request_headers_to_add", !host.request_headers_to_add.is_empty()),
+        ("request_headers_to_remove", !host.request_headers_to_remove.is_empty()),
+        ("response_headers_to_add", !host.response_headers_to_add.is_empty()),
+        ("response_headers_to_remove", !host.response_headers_to_remove.is_empty()),
+        ("retry_policy", host.retry_policy.is_some()),
+        ("retry_policy_typed_config", host.retry_policy_typed_config.is_some()),
+        ("hedge_policy", host.hedge_policy.is_some()),
+        ("request_mirror_policies", !host.request_mirror_policies.is_empty()),
+        ("route_specifiers", !host.route_specifiers.is_empty()),
+    ])?;
+    check_filters(&host.typed_per_filter_config)
+}
+
+/// Refuses what a filter that we do not have would do, unless it says of itself that it may be left out.
+fn check_filters(configs: &std::collections::HashMap<String, Any>) -> Decoded<()> {
+    let optional = |any: &Any| wire::unpack::<FilterConfig>(any).is_ok_and(|config| config.is_optional);
+    let needed = configs.iter().filter(|(_, any)| !optional(any)).map(|(name, _)| name).min();
+    match needed {
+        Some(name) => {
+            let field = format!("typed_per_filter_config[{}]", shorten(name));
+            Err(Fault::new(field, "is not supported"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn encode_route(route: &Route) -> Vec<Wire> {
+    let (action, extension) = encode_action(&route.action);
+    let request = headers::encode(&route.request_headers);
+    let response = headers::encode(&route.response_headers);
+    let with = |matches, extension: &ours::RouteExtension| Wire {
+        name: route.object.as_ref().into(),
+        r#match: Some(matches),
+        action: Some(action.clone()),
+        metadata: (*extension != ours::RouteExtension::default()).then(|| wire::metadata(extension)),
+        request_headers_to_add: request.add.clone(),
+        request_headers_to_remove: request.remove.clone(),
+        response_headers_to_add: response.add.clone(),
+        response_headers_to_remove: response.remove.clone(),
+        ..Wire::default()
+    };
+    match matches::encode(&route.matches) {
+        WireMatch::One(matches) => vec![with(matches, &extension)],
+        WireMatch::Halves { head, tail } => {
+            let first = ours::RouteExtension { prefix_head: true, ..extension.clone() };
+            vec![with(head, &first), with(tail, &extension)]
+        }
+    }
+}
+
+fn encode_action(action: &Action) -> (WireAction, ours::RouteExtension) {
+    match action {
+        Action::Forward(forward) if forward.backends.iter().any(|backend| backend.weight > 0) => {
+            let exact = forward.retry.as_ref().and_then(retry::encode_exact);
+            let extension = ours::RouteExtension { retry_policy: exact, ..ours::RouteExtension::default() };
+            (WireAction::Route(action::encode(forward)), extension)
+        }
+        Action::Forward(_) => encode_no_backend(NO_WEIGHT),
+        Action::NoBackend { why } => encode_no_backend(why),
+    }
+}
+
+fn encode_no_backend(why: &str) -> (WireAction, ours::RouteExtension) {
+    let response =
+        DirectResponseAction { status: NO_BACKEND_STATUS.as_u16().into(), ..DirectResponseAction::default() };
+    let extension =
+        ours::RouteExtension { no_backend: Some(why.to_owned()), ..ours::RouteExtension::default() };
+    (WireAction::DirectResponse(response), extension)
+}
+
+fn decode_routes(wire: &[Wire], precedence: Precedence) -> Decoded<Vec<Route>> {
+    // A segment prefix takes two.
+    at_most("routes", wire.len(), 2 * MAX_ROUTES)?;
+    let (mut routes, mut patterns) = (Vec::new(), 0);
+    let mut rest = wire.iter().enumerate();
+    while let Some((at, first)) = rest.next() {
+        let within = |fault: Fault| fault.within(format!("routes[{at}]"));
+        let extension: Option<ours::RouteExtension> =
+            wire::extension(first.metadata.as_ref()).map_err(within)?;
+        let extension = extension.unwrap_or_default();
+        let mut route = decode_route(first, &extension).map_err(within)?;
+        check_precedence(&route, precedence).map_err(within)?;
+        if extension.prefix_head {
+            let tail = rest.next().map(|(_, tail)| tail);
+            route.matches.path = join(first, tail).map_err(within)?;
+        }
+        patterns += matches::patterns(&route.matches);
+        at_most("routes.match.safe_regex", patterns, MAX_PATTERNS)?;
+        routes.push(route);
+    }
+    at_most("routes", routes.len(), MAX_ROUTES)?;
+    Ok(routes)
+}
+
+/// Makes one segment prefix of its two halves.
+fn join(head: &Wire, tail: Option<&Wire>) -> Decoded<PathMatch> {
+    use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+    let torn =
+        || Fault::new("metadata", "says that the next route is the other half of a prefix, which it is not");
+    let tail = tail.ok_or_else(torn)?;
+    let path = head.r#match.as_ref().and_then(|matches| matches.path_specifier.as_ref());
+    let Some(PathSpecifier::Path(prefix)) = path else { return Err(torn()) };
+    let mut expected = head.clone();
+    expected.metadata.clone_from(&tail.metadata);
+    if let Some(matches) = &mut expected.r#match {
+        matches.path_specifier = Some(matches::halves(prefix).1);
+    }
+    match expected == *tail {
+        true => Ok(PathMatch::Prefix(prefix.as_str().into())),
+        false => Err(torn()),
+    }
+}
+
+fn decode_route(wire: &Wire, extension: &ours::RouteExtension) -> Decoded<Route> {
+    refuse(&[("route_specifiers", !wire.route_specifiers.is_empty())])?;
+    check_filters(&wire.typed_per_filter_config)?;
+    let matches = wire.r#match.as_ref().ok_or_else(|| Fault::new("match", "is missing"))?;
+    let matches = matches::decode(matches).map_err(|fault| fault.within("match"))?;
+    let (add, remove) = (&wire.request_headers_to_add, &wire.request_headers_to_remove);
+    let request_headers = headers::decode("request", add, remove)?;
+    let (add, remove) = (&wire.response_headers_to_add, &wire.response_headers_to_remove);
+    let response_headers = headers::decode("response", add, remove)?;
+    let action = decode_action(wire, extension)?;
+    Ok(Route { object: wire.name.as_str().into(), matches, action, request_headers, response_headers })
+}
+
+fn decode_action(wire: &Wire, extension: &ours::RouteExtension) -> Decoded<Action> {
+    match &wire.action {
+        Some(WireAction::Route(route)) => {
+            let mut forward = action::decode(route).map_err(|fault| fault.within("route"))?;
+            if let Some(exact) = &extension.retry_policy {
+                let exact = retry::decode_exact(exact).map_err(|fault| fault.within("retry_policy"))?;
+                forward.retry = Some(exact);
+            }
+            Ok(Action::Forward(forward))
+        }
+        Some(WireAction::DirectResponse(_)) => match &extension.no_backend {
+            Some(why) => Ok(Action::NoBackend { why: why.as_str().into() }),
+            None => Err(Fault::new("direct_response", "is not supported")),
+        },
+        Some(WireAction::Redirect(_)) => Err(Fault::new("redirect", "is not supported")),
+        Some(WireAction::FilterAction(_)) => Err(Fault::new("filter_action", "is not supported")),
+        Some(WireAction::NonForwardingAction(_)) => {
+            Err(Fault::new("non_forwarding_action", "is not supported"))
+        }
+        None => Err(Fault::new("action", "is missing")),
+    }
+}
+
+/// Refuses changes to one request field by a route and by a backend of it, where the route's would be the last word.
+fn check_precedence(route: &Route, precedence: Precedence) -> Decoded<()> {
+    let Action::Forward(Forward { backends, .. }) = &route.action else { return Ok(()) };
+    if precedence == Precedence::Backend {
+        return Ok(());
+    }
+    let mut both =
+        backends.iter().filter_map(|it| headers::shared(&route.request_headers, &it.request_headers));
+    match both.next() {
+        Some(name) => Err(Fault::new(
+            "request_headers_to_add",
+            format!("{name} is changed by a cluster too, and most_specific_header_mutations_wins is not set"),
+        )),
+        None => Ok(()),
+    }
+}
