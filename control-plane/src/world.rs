@@ -1,0 +1,206 @@
+//! Everything that is configured, as one immutable picture.
+//!
+//! A source turns files or watches into [`Change`]s; [`World::apply`] makes the next picture and says which
+//! destinations may translate differently. Pictures share what they have in common, so an old one stays valid for
+//! whoever reads it and a new one is cheap. Nothing here does I/O, reads a clock or knows the data plane.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use outrigger_resources::external_service::ExternalService;
+use outrigger_resources::kubernetes::Service;
+use outrigger_resources::mesh_config::{MESH_CONFIG_NAME, MeshConfig};
+use outrigger_resources::{Kind, Location, Object, ObjectRef, Problem, Sourced};
+
+mod age;
+mod changed;
+mod index;
+mod shared_map;
+mod touch;
+
+pub use age::Age;
+pub use changed::{Changed, DestinationKey, MAX_CHANGED_DESTINATIONS};
+pub(crate) use changed::{service_host, service_of_host};
+pub(crate) use index::{Term, backend_reference, parent_service, policy_target, route_parents};
+
+use shared_map::{SharedMap, SharedSets};
+
+/// The namespace of the one [`MeshConfig`] that counts.
+pub const MESH_NAMESPACE: &str = "outrigger-system";
+
+/// One immutable picture of all objects.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    objects: SharedMap<Arc<ObjectRef>, Arc<Held>>,
+    index: SharedSets<Term, Arc<ObjectRef>>,
+    problems: Arc<Vec<Problem>>,
+}
+
+/// What happened to one object.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// It is new, or it changed.
+    Upsert(Sourced),
+    /// It is gone.
+    Delete(ObjectRef),
+}
+
+/// An object with where it was written and how old it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// The object.
+    pub object: Object,
+    /// Where it was written.
+    pub location: Location,
+    /// Who came first, where two objects contradict each other.
+    pub age: Age,
+}
+
+impl World {
+    /// The picture after some changes, and what they may have altered. Of several changes to one object the last counts.
+    pub fn apply(&self, changes: Vec<Change>) -> (World, Changed) {
+        let mut next = self.clone();
+        let mut changed = Changed::default();
+        let mut touched = Vec::with_capacity(changes.len());
+        for change in changes {
+            let id = match change {
+                Change::Upsert(sourced) => next.put(sourced),
+                Change::Delete(reference) => next.take(&reference),
+            };
+            touched.extend(id);
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for id in &touched {
+            touch::touch([self, &next], id, &mut changed);
+        }
+        (next, changed)
+    }
+
+    /// The same picture with what a source found wrong; replaces what was found before.
+    pub fn with_problems(&self, problems: Vec<Problem>) -> World {
+        Self { problems: problems.into(), ..self.clone() }
+    }
+
+    /// What the source found wrong.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// How many objects there are of each kind, for the metrics.
+    pub fn counts(&self) -> BTreeMap<Kind, usize> {
+        let mut counts = BTreeMap::new();
+        for (id, _) in self.objects.iter() {
+            *counts.entry(id.kind).or_default() += 1;
+        }
+        counts
+    }
+
+    /// All objects, by reference.
+    pub(crate) fn sorted(&self) -> impl Iterator<Item = (&Arc<ObjectRef>, &Arc<Held>)> {
+        self.objects.sorted().into_iter()
+    }
+
+    /// One object.
+    pub fn get(&self, reference: &ObjectRef) -> Option<&Arc<Held>> {
+        self.objects.get(reference)
+    }
+
+    /// A Service.
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        match &self.get(&reference(Kind::Service, namespace, name))?.object {
+            Object::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// An ExternalService.
+    pub fn external_service(&self, namespace: &str, name: &str) -> Option<&ExternalService> {
+        match &self.get(&reference(Kind::ExternalService, namespace, name))?.object {
+            Object::ExternalService(external) => Some(external),
+            _ => None,
+        }
+    }
+
+    /// What the whole mesh agrees on, if somebody said so.
+    pub fn mesh_config(&self) -> Option<&MeshConfig> {
+        match &self.get(&reference(Kind::MeshConfig, MESH_NAMESPACE, MESH_CONFIG_NAME))?.object {
+            Object::MeshConfig(mesh) => Some(mesh),
+            _ => None,
+        }
+    }
+
+    /// What is found under a term of the index, by reference.
+    pub(crate) fn find(&self, term: &Term) -> impl Iterator<Item = &Arc<Held>> {
+        self.index.members(term).filter_map(|id| self.objects.get(id))
+    }
+
+    /// How many objects are found under a term.
+    fn how_many(&self, term: &Term) -> usize {
+        self.index.get(term).map_or(0, |set| set.len())
+    }
+
+    /// The Service that answers at a virtual address: the oldest, should several claim it.
+    pub fn service_at(&self, address: IpAddr) -> Option<&Service> {
+        let oldest = self.find(&Term::VirtualIp(address)).min_by_key(|held| &held.age)?;
+        match &oldest.object {
+            Object::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, sourced: Sourced) -> Option<Arc<ObjectRef>> {
+        let id = Arc::new(sourced.object.reference());
+        let held = Arc::new(Held::from(sourced));
+        if self.objects.get(&id).is_some_and(|before| *before == held) {
+            return None;
+        }
+        self.unlist(&id);
+        for term in index::terms(&held.object) {
+            self.index.add(term, id.clone());
+        }
+        self.objects.insert(id.clone(), held);
+        Some(id)
+    }
+
+    fn take(&mut self, reference: &ObjectRef) -> Option<Arc<ObjectRef>> {
+        self.unlist(reference);
+        self.objects.remove(reference).map(|_| Arc::new(reference.clone()))
+    }
+
+    fn unlist(&mut self, reference: &ObjectRef) {
+        let Some(before) = self.objects.get(reference).cloned() else { return };
+        for term in index::terms(&before.object) {
+            self.index.discard(&term, reference);
+        }
+    }
+}
+
+impl Held {
+    /// What the object is called.
+    pub fn reference(self: &Arc<Self>) -> ObjectRef {
+        self.object.reference()
+    }
+}
+
+impl PartialEq for World {
+    /// Whether two pictures show the same objects.
+    fn eq(&self, other: &Self) -> bool {
+        self.objects == other.objects && self.index == other.index
+    }
+}
+
+impl From<Sourced> for Held {
+    fn from(sourced: Sourced) -> Self {
+        let age = Age::of(&sourced);
+        Self { object: sourced.object, location: sourced.location, age }
+    }
+}
+
+fn reference(kind: Kind, namespace: &str, name: &str) -> ObjectRef {
+    ObjectRef { kind, namespace: namespace.into(), name: name.into() }
+}
+
+#[cfg(test)]
+mod tests;

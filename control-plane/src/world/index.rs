@@ -1,0 +1,175 @@
+//! Under which terms objects are found.
+//!
+//! One map from terms to objects is the whole index: the terms of an object follow from that object alone, so that
+//! applying a change is taking the old terms out and putting the new ones in, and cannot drift from the objects.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use outrigger_resources::kubernetes::{EndpointSlice, Service};
+use outrigger_resources::object::{CORE_GROUP, OUTRIGGER_GROUP};
+use outrigger_resources::route::{BackendObject, BackendRef, ParentRef, TargetRef};
+use outrigger_resources::{Kind, Meta, Object, ObjectRef};
+
+/// Something that objects are looked up by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Term {
+    /// Services by a virtual address of theirs.
+    VirtualIp(IpAddr),
+    /// Services by the first label of their selector.
+    Selects(Label),
+    /// Workloads and Pods by each of their labels.
+    Labelled(Label),
+    /// Workloads and Pods by address.
+    At(IpAddr),
+    /// EndpointSlices by their Service.
+    SliceOf(ObjectRef),
+    /// EndpointSlices by the Pods they name.
+    SliceNaming(ObjectRef),
+    /// EndpointSlices by the addresses they list.
+    SliceListing(IpAddr),
+    /// ExternalServices by host.
+    Host(Arc<str>),
+    /// Routes by the Service they are attached to.
+    RouteOf(ObjectRef),
+    /// Routes by the destinations they send to.
+    RouteTo(ObjectRef),
+    /// BackendPolicies by their target.
+    PolicyOf(ObjectRef),
+}
+
+/// A label within a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Label {
+    namespace: Arc<str>,
+    key: String,
+    value: String,
+}
+
+impl Label {
+    fn new(namespace: &Arc<str>, label: (&String, &String)) -> Self {
+        Self { namespace: namespace.clone(), key: label.0.clone(), value: label.1.clone() }
+    }
+
+    /// The labels of an object.
+    pub(crate) fn all(meta: &Meta) -> impl Iterator<Item = Label> {
+        meta.labels.iter().map(|label| Self::new(&meta.namespace, label))
+    }
+
+    /// The label by which a selector is indexed; any other of its labels has to be compared.
+    pub(crate) fn first_of_selector(service: &Service) -> Option<Label> {
+        service.spec.selector.first_key_value().map(|label| Self::new(&service.meta.namespace, label))
+    }
+
+    /// All labels of a selector.
+    pub(crate) fn all_of_selector(service: &Service) -> impl Iterator<Item = Label> {
+        service.spec.selector.iter().map(|label| Self::new(&service.meta.namespace, label))
+    }
+}
+
+/// All terms an object is found under.
+pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
+    let mut terms = BTreeSet::new();
+    match object {
+        Object::Service(service) => {
+            terms.extend(service.spec.cluster_ips.iter().copied().map(Term::VirtualIp));
+            terms.extend(Label::first_of_selector(service).map(Term::Selects));
+        }
+        Object::EndpointSlice(slice) => slice_terms(slice, &mut terms),
+        Object::Pod(pod) => {
+            terms.extend(pod.status.addresses.iter().copied().map(Term::At));
+            terms.extend(Label::all(&pod.meta).map(Term::Labelled));
+        }
+        Object::Workload(workload) => {
+            terms.insert(Term::At(workload.spec.address));
+            terms.extend(Label::all(&workload.meta).map(Term::Labelled));
+        }
+        Object::ExternalService(external) => {
+            terms.extend(external.spec.hosts.iter().cloned().map(Term::Host))
+        }
+        Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) => {
+            let namespace = &object.meta().namespace;
+            let parents = route_parents(object).iter().filter_map(|parent| parent_service(parent, namespace));
+            terms.extend(parents.map(Term::RouteOf));
+            let backends = route_backends(object).into_iter();
+            terms.extend(
+                backends.filter_map(|to| backend_reference(&to.object, namespace)).map(Term::RouteTo),
+            );
+        }
+        Object::BackendPolicy(policy) => {
+            let targets = policy.spec.target_refs.iter();
+            terms.extend(
+                targets.filter_map(|to| policy_target(to, &policy.meta.namespace)).map(Term::PolicyOf),
+            );
+        }
+        Object::Namespace(_) | Object::ServiceAccount(_) | Object::MeshConfig(_) => {}
+    }
+    terms
+}
+
+/// The Service an EndpointSlice belongs to.
+pub(crate) fn slice_owner(slice: &EndpointSlice) -> Option<ObjectRef> {
+    let name = slice.service.clone()?;
+    Some(ObjectRef { kind: Kind::Service, namespace: slice.meta.namespace.clone(), name })
+}
+
+/// What a route is attached to; nothing for other objects.
+pub(crate) fn route_parents(object: &Object) -> &[ParentRef] {
+    match object {
+        Object::HttpRoute(route) => &route.spec.parent_refs,
+        Object::GrpcRoute(route) => &route.spec.parent_refs,
+        Object::TcpRoute(route) => &route.spec.parent_refs,
+        _ => &[],
+    }
+}
+
+/// The Service a parentRef means, if it means a Service.
+pub(crate) fn parent_service(parent: &ParentRef, route_namespace: &Arc<str>) -> Option<ObjectRef> {
+    let is_service = parent.group == CORE_GROUP && parent.kind == Kind::Service.name();
+    let namespace = parent.namespace.as_ref().unwrap_or(route_namespace).clone();
+    is_service.then(|| ObjectRef { kind: Kind::Service, namespace, name: parent.name.clone() })
+}
+
+/// The object a backendRef means, if it is of a kind that can take traffic.
+pub(crate) fn backend_reference(backend: &BackendObject, route_namespace: &Arc<str>) -> Option<ObjectRef> {
+    let kind = destination_kind(&backend.group, &backend.kind)?;
+    let namespace = backend.namespace.as_ref().unwrap_or(route_namespace).clone();
+    Some(ObjectRef { kind, namespace, name: backend.name.clone() })
+}
+
+/// The object a targetRef of a BackendPolicy means, if it is of a kind that takes traffic.
+pub(crate) fn policy_target(target: &TargetRef, namespace: &Arc<str>) -> Option<ObjectRef> {
+    let kind = destination_kind(&target.group, &target.kind)?;
+    Some(ObjectRef { kind, namespace: namespace.clone(), name: target.name.clone() })
+}
+
+fn destination_kind(group: &str, kind: &str) -> Option<Kind> {
+    match (group, kind) {
+        (CORE_GROUP, "Service") => Some(Kind::Service),
+        (OUTRIGGER_GROUP, "ExternalService") => Some(Kind::ExternalService),
+        _ => None,
+    }
+}
+
+fn slice_terms(slice: &EndpointSlice, terms: &mut BTreeSet<Term>) {
+    terms.extend(slice_owner(slice).map(Term::SliceOf));
+    for endpoint in &slice.endpoints {
+        terms.extend(endpoint.addresses.iter().copied().map(Term::SliceListing));
+        let Some(target) = endpoint.target_ref.as_ref().filter(|target| target.kind == Kind::Pod.name())
+        else {
+            continue;
+        };
+        let namespace = target.namespace.as_ref().unwrap_or(&slice.meta.namespace).clone();
+        terms.insert(Term::SliceNaming(ObjectRef { kind: Kind::Pod, namespace, name: target.name.clone() }));
+    }
+}
+
+fn route_backends(object: &Object) -> Vec<&BackendRef> {
+    match object {
+        Object::HttpRoute(route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
+        Object::GrpcRoute(route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
+        Object::TcpRoute(route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
+        _ => Vec::new(),
+    }
+}
