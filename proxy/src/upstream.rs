@@ -1,0 +1,35 @@
+//! Towards endpoints: which one takes a request, how many may, and the connections to them.
+//!
+//! A request leases an endpoint from its [`Cluster`], then takes a connection from the [`Pools`] of its worker. Decisions
+//! (`balance`, `outlier`, `budget`) are plain functions of counts, time and chance; statistics are atomics shared by
+//! workers; connections belong to one worker. Nothing here knows routes, filters or retry policy: the attempt loop does.
+
+mod cluster;
+mod endpoint;
+mod lease;
+mod balance;
+mod ewma;
+mod outlier;
+mod live;
+mod budget;
+mod limits;
+mod window;
+mod pool;
+mod connection;
+mod arrivals;
+mod http1;
+mod http2;
+mod dial;
+pub mod dns;
+mod metrics;
+mod view;
+
+pub use cluster::{Cluster, MAX_ENDPOINTS};
+pub use connection::{Connection, SendError};
+pub use dial::{DialCause, DialError, Stream, dial};
+pub use endpoint::Endpoint;
+pub use lease::{Lease, Outcome, PickContext};
+pub use limits::{ConnectionPermit, RetryGuard};
+pub use metrics::METRICS;
+pub use pool::{HttpVersion, Pools, Security, Target};
+pub use view::{ClusterView, EndpointStateView, EndpointView, LimitView, LimitsView};

@@ -1,0 +1,173 @@
+//! A cluster: the endpoints of one destination and how requests get to them.
+//!
+//! A `Cluster` is one generation of configuration over a `Live` part that outlives it. Leasing an endpoint takes no lock
+//! and allocates nothing. What a cluster does not know: connections (see `pool`), routes, and where endpoints come from.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use outrigger_model::cluster::Cluster as Config;
+use outrigger_model::endpoint::{Endpoint as EndpointConfig, Endpoints};
+use tokio::time::Instant;
+
+use crate::reason::Reason;
+use crate::telemetry::Telemetry;
+
+use super::balance::{self, Choice};
+use super::endpoint::{Endpoint, EndpointSet, EndpointState};
+use super::lease::{Lease, Picked, PickContext};
+use super::limits::{ConnectionPermit, Limit, RetryGuard};
+use super::live::Live;
+use super::metrics::{Metrics, RetryOutcome};
+use super::view::{self, ClusterView};
+
+/// The most endpoints one cluster keeps; more are left out, and that is logged.
+pub const MAX_ENDPOINTS: usize = 16_384;
+
+/// One destination's endpoints, limits, budget and statistics.
+#[derive(Debug)]
+pub struct Cluster {
+    config: Arc<Config>,
+    label: u32,
+    live: Arc<Live>,
+}
+
+impl Cluster {
+    /// For the control thread. `previous` is the cluster of the same name before a change: endpoints with their
+    /// statistics and ejections, counts and the retry budget are shared with it.
+    pub fn new(config: Arc<Config>, previous: Option<&Self>, telemetry: &Telemetry) -> Arc<Self> {
+        let metrics = || Metrics::new(telemetry.registry(), &config.service);
+        let live = match previous {
+            Some(previous) if previous.config.service == config.service => previous.live.clone(),
+            Some(previous) => Arc::new(previous.live.relabelled(metrics())),
+            None => Arc::new(Live::new(metrics(), Instant::now())),
+        };
+        if config.outlier.is_none() {
+            live.restore_all();
+        }
+        let label = telemetry.service_label(&config.service);
+        Arc::new(Self { config, label, live })
+    }
+
+    /// What configuration says.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The number telemetry knows the service by.
+    pub fn label(&self) -> u32 {
+        self.label
+    }
+
+    /// For the control thread. Endpoints that stay, by address and identity, keep their state.
+    pub fn set_endpoints(&self, endpoints: &Endpoints, telemetry: &Telemetry) {
+        if endpoints.endpoints.len() > MAX_ENDPOINTS {
+            tracing::warn!(
+                cluster.name = &*self.config.name,
+                endpoints = endpoints.endpoints.len(),
+                "too many endpoints: only the first {MAX_ENDPOINTS} are used"
+            );
+        }
+        let known = self.live.endpoints.load().by_key();
+        let mut listed = HashSet::new();
+        let all = endpoints.endpoints.iter().take(MAX_ENDPOINTS).filter_map(|config| {
+            let key = (config.address, config.identity.clone());
+            let endpoint = self.endpoint(config, known.get(&key), telemetry);
+            // What is listed twice is one endpoint.
+            listed.insert(key).then_some(endpoint)
+        });
+        let all = all.collect();
+        self.live.replace(Arc::new(EndpointSet::new(all)));
+    }
+
+    /// Chooses an endpoint and counts a request in flight there until the lease is dropped.
+    ///
+    /// # Errors
+    /// [`Reason::NoEndpoint`] when there is none, [`Reason::Overflow`] when `max_requests` are in flight.
+    pub fn lease(self: &Arc<Self>, context: &mut PickContext<'_>) -> Result<Lease, Reason> {
+        let set = self.live.endpoints.load();
+        if set.candidates().is_empty() {
+            return Err(Reason::NoEndpoint);
+        }
+        if !self.live.counts.enter(Limit::Requests, &self.config.limits) {
+            self.live.metrics.overflow(Limit::Requests);
+            return Err(Reason::Overflow);
+        }
+        let at = self.live.at(context.now);
+        if context.tried.is_empty() {
+            self.live.budget.request(at, &self.config.retry_budget);
+        }
+        let (index, probe) = self.choose(&set, at, context);
+        let endpoint = set.candidates()[index].clone();
+        Ok(Lease::new(self.clone(), endpoint, Picked { now: context.now, probe }))
+    }
+
+    /// Whether one more retry may be made: within the retry budget and within `max_retries` in flight.
+    pub fn allow_retry(&self, now: Instant) -> Option<RetryGuard> {
+        let at = self.live.at(now);
+        let policy = &self.config.retry_budget;
+        if !self.live.budget.allows(at, policy) {
+            self.live.metrics.retry(RetryOutcome::Budget);
+            return None;
+        }
+        let guard = RetryGuard::take(&self.live, &self.config.limits)?;
+        self.live.budget.retry(at, policy);
+        self.live.metrics.retry(RetryOutcome::Allowed);
+        Some(guard)
+    }
+
+    /// A place among the cluster's connections, for a connection that no pool keeps. Held as long as the connection.
+    ///
+    /// # Errors
+    /// [`Reason::Overflow`] when `max_connections` are open.
+    pub fn connection_permit(&self) -> Result<ConnectionPermit, Reason> {
+        ConnectionPermit::take(&self.live, &self.config.limits).ok_or_else(|| {
+            self.live.metrics.overflow(Limit::Connections);
+            Reason::Overflow
+        })
+    }
+
+    /// What an admin sees.
+    pub fn view(&self, now: Instant) -> ClusterView {
+        view::of(&self.config, &self.live, self.live.at(now))
+    }
+
+    pub(super) fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// There is at least one candidate, so there is always an answer: the last rule of `pick` takes anybody.
+    fn choose(&self, set: &EndpointSet, at: Duration, context: &mut PickContext<'_>) -> (usize, bool) {
+        if let Some(index) = self.live.start_probe(set, at, context.tried) {
+            return (index, true);
+        }
+        let choice =
+            Choice { policy: self.config.load_balancer, at, tried: context.tried, turn: &self.live.turn };
+        (balance::pick(set, &choice, context.rng).unwrap_or(0), false)
+    }
+
+    fn endpoint(
+        &self,
+        config: &EndpointConfig,
+        known: Option<&Arc<Endpoint>>,
+        telemetry: &Telemetry,
+    ) -> Arc<Endpoint> {
+        match known {
+            Some(known) if known.config() == config => known.clone(),
+            Some(known) => {
+                let label = telemetry.endpoint_label(config);
+                Arc::new(Endpoint::new(config.clone(), known.number(), label, known.state.clone()))
+            }
+            None => {
+                let number = self.live.next_number.fetch_add(1, Relaxed);
+                let label = telemetry.endpoint_label(config);
+                Arc::new(Endpoint::new(config.clone(), number, label, Arc::new(EndpointState::new())))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
