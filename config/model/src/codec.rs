@@ -30,6 +30,8 @@ use fault::{Decoded, Fault};
 pub const MAX_RESOURCE_BYTES: usize = 4 * 1024 * 1024;
 /// The most routes in one route configuration.
 pub const MAX_ROUTES: usize = 1_000;
+/// The most parts of one kind (header conditions, backends, ...) that all routes of one configuration have together.
+pub const MAX_ROUTE_PARTS: usize = 100_000;
 /// The most regular expressions in one route configuration; each compiles to at most
 /// [`crate::route::MAX_REGEX_BYTES`].
 pub const MAX_PATTERNS: usize = 1_000;

@@ -54,6 +54,7 @@ impl ResourceType {
 
 /// A resource of any type.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "taken apart where it arrives, never kept in numbers")]
 pub enum Resource {
     /// A cluster.
     Cluster(Cluster),

@@ -16,7 +16,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use prost::Name;
 
-use super::fault::{Decoded, Fault, at_most, refuse};
+use super::fault::{Decoded, Fault, refuse};
 use super::wire::{self, ours};
 use super::{Any, MAX_DNS_NAMES, endpoints, outlier};
 use crate::cluster::{Cluster, Discovery, DnsName, ServiceRef};
@@ -28,6 +28,12 @@ mod protocol;
 
 /// The kind of the service of a cluster whose control plane does not say.
 const UNKNOWN_KIND: &str = "Address";
+
+/// What is counted before anything is read into memory.
+const BOUNDS: [(&str, &[u32], usize); 2] = [
+    ("load_assignment.endpoints", &[33, 2], MAX_DNS_NAMES),
+    ("load_assignment.endpoints.lb_endpoints", &[33, 2, 2], MAX_DNS_NAMES),
+];
 
 pub(super) fn encode(cluster: &Cluster) -> Wire {
     let (kind, eds, names) = match &cluster.discovery {
@@ -50,6 +56,7 @@ pub(super) fn encode(cluster: &Cluster) -> Wire {
 }
 
 pub(super) fn decode(any: &Any, name: &mut String) -> Decoded<Cluster> {
+    wire::check_counts(any, &BOUNDS)?;
     let wire: Wire = wire::unpack(any)?;
     name.clone_from(&wire.name);
     wire::not_empty("name", &wire.name)?;
@@ -189,7 +196,6 @@ fn decode_eds(wire: &Wire) -> Decoded<Discovery> {
 
 fn decode_dns(assignment: &ClusterLoadAssignment) -> Decoded<Vec<DnsName>> {
     let endpoints = assignment.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
-    at_most("endpoints", endpoints.clone().count(), MAX_DNS_NAMES)?;
     let spill = assignment.endpoints.iter().any(|locality| locality.priority != 0);
     refuse(&[("endpoints.priority", spill)])?;
     let names = endpoints.enumerate().map(|(at, endpoint)| {

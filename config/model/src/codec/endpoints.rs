@@ -1,5 +1,6 @@
 //! Endpoints: one locality after the other, in the order in which each is first met.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
@@ -12,10 +13,14 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint as WireEndpoint, LbEndpoint, LocalityLbEndpoints,
 };
 
-use super::fault::{Decoded, Fault, at_most, refuse};
+use super::fault::{Decoded, Fault, refuse, shorten};
 use super::wire::{self, ours};
 use super::{Any, MAX_ENDPOINTS};
 use crate::endpoint::{Endpoint, Endpoints, Health, Locality, WorkloadRef};
+
+/// What is counted before anything is read into memory.
+const BOUNDS: [(&str, &[u32], usize); 2] =
+    [("endpoints", &[2], MAX_ENDPOINTS), ("endpoints.lb_endpoints", &[2, 2], MAX_ENDPOINTS)];
 
 pub(super) fn encode(endpoints: &Endpoints) -> ClusterLoadAssignment {
     let groups = by_locality(&endpoints.endpoints);
@@ -40,14 +45,13 @@ pub(super) fn encode(endpoints: &Endpoints) -> ClusterLoadAssignment {
 }
 
 pub(super) fn decode(any: &Any, name: &mut String) -> Decoded<Endpoints> {
+    wire::check_counts(any, &BOUNDS)?;
     let assignment: ClusterLoadAssignment = wire::unpack(any)?;
     name.clone_from(&assignment.cluster_name);
     wire::not_empty("cluster_name", &assignment.cluster_name)?;
     let drops = assignment.policy.as_ref().is_some_and(|policy| !policy.drop_overloads.is_empty());
     refuse(&[("policy.drop_overloads", drops)])?;
-    let count = assignment.endpoints.iter().map(|locality| locality.lb_endpoints.len()).sum();
-    at_most("endpoints", count, MAX_ENDPOINTS)?;
-    let mut endpoints = Vec::with_capacity(count);
+    let mut endpoints = Vec::new();
     for (at, locality) in assignment.endpoints.iter().enumerate() {
         decode_locality(locality, &mut endpoints)
             .map_err(|fault| fault.within(format!("endpoints[{at}]")))?;
@@ -89,7 +93,7 @@ pub(super) fn decode_address(endpoint: &LbEndpoint) -> Decoded<(&str, u16)> {
 /// one group, and of several endpoints with one address the first stands.
 fn by_locality(endpoints: &[Endpoint]) -> Vec<(&Locality, Vec<&Endpoint>)> {
     let mut groups: Vec<(&Locality, Vec<&Endpoint>)> = Vec::new();
-    let mut seen = std::collections::HashSet::with_capacity(endpoints.len());
+    let mut seen = HashSet::with_capacity(endpoints.len());
     for endpoint in endpoints.iter().filter(|endpoint| seen.insert(endpoint.address)) {
         match groups.iter_mut().find(|(locality, _)| **locality == endpoint.locality) {
             Some((_, group)) => group.push(endpoint),
@@ -139,7 +143,7 @@ fn decode_locality(wire: &LocalityLbEndpoints, endpoints: &mut Vec<Endpoint>) ->
 fn decode_endpoint(wire: &LbEndpoint, locality: &Locality) -> Decoded<Option<Endpoint>> {
     let (host, port) = decode_address(wire)?;
     let ip: IpAddr = host.parse().map_err(|_| {
-        let host = super::fault::shorten(host);
+        let host = shorten(host);
         Fault::new("endpoint.address.socket_address.address", format!("{host:?} is not an IP address"))
     })?;
     let address = SocketAddr::new(ip, port);

@@ -20,10 +20,11 @@ const METHOD: &str = ":method";
 /// An expression that matches the empty text only. The standard has no empty expression.
 const EMPTY_PATTERN: &str = "(?:)";
 
-/// A match on the wire: one, or the two halves of a segment prefix.
-pub(super) enum WireMatch {
-    One(Wire),
-    Halves { head: Wire, tail: Wire },
+/// A match on the wire.
+pub(super) struct WireMatch {
+    pub(super) first: Wire,
+    /// The other half, when the match is a segment prefix.
+    pub(super) tail: Option<Wire>,
 }
 
 pub(super) fn encode(matches: &RouteMatch) -> WireMatch {
@@ -35,17 +36,16 @@ pub(super) fn encode(matches: &RouteMatch) -> WireMatch {
         query_parameters: matches.query.iter().map(encode_query).collect(),
         ..Wire::default()
     };
-    match &matches.path {
-        PathMatch::Exact(path) => WireMatch::One(with_path(PathSpecifier::Path(path.as_ref().into()))),
-        PathMatch::Regex(pattern) => WireMatch::One(with_path(PathSpecifier::SafeRegex(regex(pattern)))),
-        PathMatch::Prefix(prefix) if prefix.is_empty() => {
-            WireMatch::One(with_path(PathSpecifier::Prefix("/".to_owned())))
-        }
+    let (first, tail) = match &matches.path {
+        PathMatch::Exact(path) => (PathSpecifier::Path(path.as_ref().into()), None),
+        PathMatch::Regex(pattern) => (PathSpecifier::SafeRegex(regex(pattern)), None),
+        PathMatch::Prefix(prefix) if prefix.is_empty() => (PathSpecifier::Prefix("/".to_owned()), None),
         PathMatch::Prefix(prefix) => {
             let (head, tail) = halves(prefix);
-            WireMatch::Halves { head: with_path(head), tail: with_path(tail) }
+            (head, Some(tail))
         }
-    }
+    };
+    WireMatch { first: with_path(first), tail: tail.map(with_path) }
 }
 
 /// The two halves of a segment prefix.

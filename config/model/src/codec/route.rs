@@ -7,15 +7,28 @@ use envoy_types::pb::envoy::config::route::v3::{
 };
 
 use super::fault::{Decoded, Fault, at_most, refuse, shorten};
-use super::matches::{self, WireMatch};
+use super::matches;
 use super::wire::{self, ours};
-use super::{Any, MAX_PATTERNS, MAX_ROUTES, headers, retry};
+use super::{Any, MAX_PATTERNS, MAX_ROUTE_PARTS, MAX_ROUTES, headers, retry};
 use crate::route::{Action, Forward, NO_BACKEND_STATUS, PathMatch, Route, RouteConfig};
 
 mod action;
 
 /// Why a forward whose weights are all 0 answers by itself: no client takes such a split.
 const NO_WEIGHT: &str = "no backend has a weight above 0";
+
+/// What is counted before anything is read into memory. A segment prefix takes two routes.
+const BOUNDS: [(&str, &[u32], usize); 9] = [
+    ("virtual_hosts", &[2], MAX_ROUTES),
+    ("virtual_hosts.routes", &[2, 3], 2 * MAX_ROUTES),
+    ("virtual_hosts.routes.match.headers", &[2, 3, 1, 6], MAX_ROUTE_PARTS),
+    ("virtual_hosts.routes.match.query_parameters", &[2, 3, 1, 7], MAX_ROUTE_PARTS),
+    ("virtual_hosts.routes.request_headers_to_add", &[2, 3, 9], MAX_ROUTE_PARTS),
+    ("virtual_hosts.routes.response_headers_to_add", &[2, 3, 10], MAX_ROUTE_PARTS),
+    ("virtual_hosts.routes.route.weighted_clusters.clusters", &[2, 3, 2, 3, 1], MAX_ROUTE_PARTS),
+    ("weighted_clusters.clusters.request_headers_to_add", &[2, 3, 2, 3, 1, 4], MAX_ROUTE_PARTS),
+    ("weighted_clusters.clusters.response_headers_to_add", &[2, 3, 2, 3, 1, 5], MAX_ROUTE_PARTS),
+];
 
 /// What decides between header changes of a route and of one of its backends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +56,7 @@ pub(super) fn encode(config: &RouteConfig) -> RouteConfiguration {
 }
 
 pub(super) fn decode(any: &Any, name: &mut String) -> Decoded<RouteConfig> {
+    wire::check_counts(any, &BOUNDS)?;
     let wire: RouteConfiguration = wire::unpack(any)?;
     name.clone_from(&wire.name);
     wire::not_empty("name", &wire.name)?;
@@ -59,7 +73,6 @@ pub(super) fn decode(any: &Any, name: &mut String) -> Decoded<RouteConfig> {
         ("vhost_header", !wire.vhost_header.is_empty()),
     ])?;
     check_filters(&wire.typed_per_filter_config)?;
-    at_most("virtual_hosts", wire.virtual_hosts.len(), MAX_ROUTES)?;
     let precedence = match wire.most_specific_header_mutations_wins {
         true => Precedence::Backend,
         false => Precedence::Route,
@@ -130,11 +143,12 @@ fn encode_route(route: &Route) -> Vec<Wire> {
         response_headers_to_remove: response.remove.clone(),
         ..Wire::default()
     };
-    match matches::encode(&route.matches) {
-        WireMatch::One(matches) => vec![with(matches, &extension)],
-        WireMatch::Halves { head, tail } => {
-            let first = ours::RouteExtension { prefix_head: true, ..extension.clone() };
-            vec![with(head, &first), with(tail, &extension)]
+    let matches = matches::encode(&route.matches);
+    match matches.tail {
+        None => vec![with(matches.first, &extension)],
+        Some(tail) => {
+            let head = ours::RouteExtension { prefix_head: true, ..extension.clone() };
+            vec![with(matches.first, &head), with(tail, &extension)]
         }
     }
 }
@@ -160,8 +174,6 @@ fn encode_no_backend(why: &str) -> (WireAction, ours::RouteExtension) {
 }
 
 fn decode_routes(wire: &[Wire], precedence: Precedence) -> Decoded<Vec<Route>> {
-    // A segment prefix takes two.
-    at_most("routes", wire.len(), 2 * MAX_ROUTES)?;
     let (mut routes, mut patterns) = (Vec::new(), 0);
     let mut rest = wire.iter().enumerate();
     while let Some((at, first)) = rest.next() {

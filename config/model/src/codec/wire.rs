@@ -6,9 +6,10 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{AggregatedConfigSource, ApiVersion, ConfigSource, Metadata};
 use envoy_types::pb::google::protobuf::{self as google, Any};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost::{Message, Name};
 
-use super::fault::{Decoded, Fault, shorten};
+use super::fault::{Decoded, Fault, at_most, shorten};
 use crate::name::EXTENSION;
 
 /// Our own messages, generated from `proto/outrigger/v1`.
@@ -32,6 +33,31 @@ pub(super) fn unpack<T: Message + Name + Default>(any: &Any) -> Decoded<T> {
         return Err(Fault::whole(format!("is a {found:?}, where a {} is understood", T::full_name())));
     }
     T::decode(any.value.as_slice()).map_err(|error| Fault::whole(format!("cannot be read: {error}")))
+}
+
+/// Checks how many messages there are at paths of field numbers, so that a small message with millions of empty parts
+/// is refused before it takes memory.
+pub(super) fn check_counts(any: &Any, bounds: &[(&str, &[u32], usize)]) -> Decoded<()> {
+    bounds.iter().try_for_each(|(field, path, bound)| at_most(field, count(&any.value, path), *bound))
+}
+
+/// Counts until the end, or until something malformed, where reading ends too.
+fn count(mut bytes: &[u8], path: &[u32]) -> usize {
+    let Some((field, deeper)) = path.split_first() else { return 1 };
+    let mut found = 0;
+    while let Ok((tag, kind)) = decode_key(&mut bytes) {
+        if tag != *field || kind != WireType::LengthDelimited {
+            match skip_field(kind, tag, &mut bytes, DecodeContext::default()) {
+                Ok(()) => continue,
+                Err(_) => break,
+            }
+        }
+        let length = decode_varint(&mut bytes).ok().and_then(|length| usize::try_from(length).ok());
+        let Some((part, rest)) = length.and_then(|length| bytes.split_at_checked(length)) else { break };
+        found += count(part, deeper);
+        bytes = rest;
+    }
+    found
 }
 
 /// Metadata that carries a message of ours.

@@ -1,0 +1,294 @@
+//! Any resource a control plane of ours can make.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use proptest::collection::{btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::cluster::{Cluster, Discovery, DnsName, ServiceRef, UpstreamProtocol};
+use crate::endpoint::{Endpoint, Endpoints, Health, Locality, WorkloadRef};
+use crate::identity::SpiffeId;
+use crate::inbound::{AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol};
+use crate::listener::{Handling, Listener, OpaqueBackend, OpaqueRoute};
+use crate::policy::{ConnectionPolicy, Limits, LoadBalancer, OutlierDetection, RetryBudget, RetryPolicy};
+use crate::resource::Resource;
+use crate::route::{
+    Action, Backend, BackendTarget, Forward, HeaderChanges, HeaderMatch, PathMatch, Pattern, QueryMatch,
+    Route, RouteConfig, RouteMatch, ValueMatch,
+};
+
+pub(super) fn resource() -> impl Strategy<Value = Resource> {
+    prop_oneof![
+        cluster().prop_map(Resource::Cluster),
+        endpoints().prop_map(Resource::Endpoints),
+        listener().prop_map(Resource::Listener),
+        inbound().prop_map(Resource::Inbound),
+        route_config().prop_map(Resource::Route),
+    ]
+}
+
+fn text() -> impl Strategy<Value = Arc<str>> {
+    "[a-zA-Z0-9./:| é-]{1,12}".prop_map(Arc::from)
+}
+
+fn maybe_text() -> impl Strategy<Value = Arc<str>> {
+    "[a-z0-9./-]{0,8}".prop_map(Arc::from)
+}
+
+fn name() -> impl Strategy<Value = Arc<str>> {
+    "[a-z]{1,8}\\.[a-z]{1,8}:[1-9][0-9]{0,3}".prop_map(Arc::from)
+}
+
+/// Any length, nothing included.
+fn duration() -> impl Strategy<Value = Duration> {
+    prop_oneof![Just(Duration::ZERO), positive()]
+}
+
+fn positive() -> impl Strategy<Value = Duration> {
+    (1u64..100_000_000_000_000).prop_map(Duration::from_nanos)
+}
+
+fn cluster() -> impl Strategy<Value = Cluster> {
+    let service = (maybe_text(), maybe_text(), maybe_text());
+    let protocol =
+        select(vec![UpstreamProtocol::AsDownstream, UpstreamProtocol::Http1, UpstreamProtocol::Http2]);
+    let budget = (0.0..=100.0f64, any::<u32>(), duration());
+    (
+        (text(), service, discovery(), protocol),
+        (load_balancer(), connection(), limits(), option::of(outlier()), budget),
+    )
+        .prop_map(|((name, service, discovery, protocol), rest)| {
+            let (load_balancer, connection, limits, outlier, budget) = rest;
+            let service = ServiceRef { kind: service.0, namespace: service.1, name: service.2 };
+            let retry_budget =
+                RetryBudget { percent: budget.0, min_retries_per_second: budget.1, interval: budget.2 };
+            Cluster {
+                name,
+                service,
+                discovery,
+                protocol,
+                load_balancer,
+                connection,
+                limits,
+                outlier,
+                retry_budget,
+            }
+        })
+}
+
+fn discovery() -> impl Strategy<Value = Discovery> {
+    let host = "[a-z]{1,5}(\\.[a-z]{1,5}){0,2}";
+    let dns = (host, 1u16..).prop_map(|(host, port)| DnsName { host: host.into(), port });
+    prop_oneof![Just(Discovery::Eds), vec(dns, 0..4).prop_map(Discovery::Dns)]
+}
+
+fn load_balancer() -> impl Strategy<Value = LoadBalancer> {
+    let ewma = (duration(), duration());
+    prop_oneof![
+        ewma.prop_map(|(default_round_trip, decay)| LoadBalancer::PeakEwma { default_round_trip, decay }),
+        Just(LoadBalancer::LeastRequest),
+        Just(LoadBalancer::RoundRobin),
+        Just(LoadBalancer::Random),
+    ]
+}
+
+fn connection() -> impl Strategy<Value = ConnectionPolicy> {
+    (duration(), positive(), positive(), duration()).prop_map(|(connect, idle, lifetime, user)| {
+        ConnectionPolicy {
+            connect_timeout: connect,
+            idle_timeout: idle,
+            max_lifetime: lifetime,
+            tcp_user_timeout: user,
+        }
+    })
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    any::<[u32; 4]>().prop_map(|[connections, pending, requests, retries]| Limits {
+        max_connections: connections,
+        max_pending_requests: pending,
+        max_requests: requests,
+        max_retries: retries,
+    })
+}
+
+fn outlier() -> impl Strategy<Value = OutlierDetection> {
+    (any::<[u32; 2]>(), 0.0..=100.0f64, 0..=100u32, (duration(), duration(), duration())).prop_map(
+        |([errors, minimum], rate, most, times)| OutlierDetection {
+            consecutive_errors: errors,
+            success_rate_percent: rate,
+            minimum_requests: minimum,
+            window: times.0,
+            base_ejection_time: times.1,
+            max_ejection_time: times.2,
+            max_ejection_percent: most,
+        },
+    )
+}
+
+/// Localities differ, and so do addresses; endpoints of one locality stand together.
+fn endpoints() -> impl Strategy<Value = Endpoints> {
+    let groups = vec((maybe_text(), vec(endpoint(), 1..4)), 0..4);
+    (text(), groups).prop_map(|(cluster, groups)| {
+        let mut endpoints = Vec::new();
+        for (at, (region, group)) in groups.into_iter().enumerate() {
+            let locality = Locality { region, zone: format!("z{at}").into() };
+            for mut endpoint in group {
+                endpoint.locality = locality.clone();
+                endpoint.address.set_port(endpoints.len() as u16 + 1);
+                endpoints.push(endpoint);
+            }
+        }
+        Endpoints { cluster, endpoints }
+    })
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let health = select(vec![Health::Healthy, Health::Draining]);
+    let identity = option::of(("[a-z]{1,5}", "[a-z]{1,5}"));
+    (any::<IpAddr>(), 1u32.., health, (maybe_text(), maybe_text()), identity).prop_map(
+        |(ip, weight, health, (namespace, name), identity)| Endpoint {
+            address: SocketAddr::new(ip, 1),
+            weight,
+            health,
+            locality: Locality::default(),
+            workload: WorkloadRef { namespace, name },
+            identity: identity.map(|(ns, sa)| SpiffeId::new("cluster.local", &ns, &sa).unwrap()),
+        },
+    )
+}
+
+fn listener() -> impl Strategy<Value = Listener> {
+    let handling = prop_oneof![
+        name().prop_map(|route_config| Handling::Http { route_config }),
+        opaque().prop_map(Handling::Opaque),
+        (name(), opaque()).prop_map(|(route_config, opaque)| Handling::Detect { route_config, opaque }),
+    ];
+    (name(), handling).prop_map(|(name, handling)| Listener { name, handling })
+}
+
+fn opaque() -> impl Strategy<Value = OpaqueRoute> {
+    let backend = (text(), prop_oneof![Just(1), 1u32..1_000_000]);
+    let backend = backend.prop_map(|(cluster, weight)| OpaqueBackend { cluster, weight });
+    (maybe_text(), vec(backend, 0..4)).prop_map(|(object, backends)| OpaqueRoute { object, backends })
+}
+
+fn inbound() -> impl Strategy<Value = Inbound> {
+    let protocol = select(vec![Protocol::Detect, Protocol::Http1, Protocol::Http2, Protocol::Opaque]);
+    let port = (1u16.., protocol, maybe_text());
+    let port = port.prop_map(|(port, protocol, service)| InboundPort { port, protocol, service });
+    let mtls = select(vec![MtlsMode::Strict, MtlsMode::Permissive]);
+    (mtls, vec(port, 0..4), mesh()).prop_map(|(mtls, ports, mesh)| Inbound { mtls, ports, mesh })
+}
+
+fn mesh() -> impl Strategy<Value = MeshSettings> {
+    let egress = select(vec![Egress::Allow, Egress::Deny]);
+    let log = option::of(select(vec![AccessLogFormat::Json, AccessLogFormat::Text]));
+    ("[a-z.]{1,8}", egress, btree_set(1u16.., 0..5), log).prop_map(|(domain, egress, ports, access_log)| {
+        MeshSettings {
+            trust_domain: domain.into(),
+            egress,
+            opaque_ports: ports.into_iter().collect(),
+            access_log,
+        }
+    })
+}
+
+fn route_config() -> impl Strategy<Value = RouteConfig> {
+    (name(), vec(route(), 0..4)).prop_map(|(name, routes)| RouteConfig { name, routes })
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    let action = prop_oneof![
+        4 => forward().prop_map(Action::Forward),
+        1 => maybe_text().prop_map(|why| Action::NoBackend { why }),
+    ];
+    (maybe_text(), route_match(), action, changes(), changes()).prop_map(
+        |(object, matches, action, request_headers, response_headers)| Route {
+            object,
+            matches,
+            action,
+            request_headers,
+            response_headers,
+        },
+    )
+}
+
+fn route_match() -> impl Strategy<Value = RouteMatch> {
+    let path = prop_oneof![
+        "/[a-z/]{0,6}".prop_map(|path| PathMatch::Exact(path.into())),
+        "(/[a-z]{1,4}){0,3}".prop_map(|path| PathMatch::Prefix(path.into())),
+        pattern().prop_map(PathMatch::Regex),
+    ];
+    let method = option::of(select(vec![Method::GET, Method::POST, Method::from_bytes(b"PURGE").unwrap()]));
+    let header = (header_name(), value()).prop_map(|(name, value)| HeaderMatch { name, value });
+    let query = (text(), value()).prop_map(|(name, value)| QueryMatch { name, value });
+    (path, method, vec(header, 0..3), vec(query, 0..3))
+        .prop_map(|(path, method, headers, query)| RouteMatch { path, method, headers, query })
+}
+
+fn value() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![
+        maybe_text().prop_map(ValueMatch::Exact),
+        pattern().prop_map(ValueMatch::Regex),
+        Just(ValueMatch::Present),
+    ]
+}
+
+fn pattern() -> impl Strategy<Value = Pattern> {
+    let sources = vec!["", "/a.*", "[0-9]+|x", "(?i)ab", "a{2,3}", "\\pL"];
+    select(sources).prop_map(|source| Pattern::new(source).unwrap())
+}
+
+fn forward() -> impl Strategy<Value = Forward> {
+    let first = (target(), prop_oneof![Just(1), 1u32..1_000_000], changes(), changes());
+    let rest = vec((target(), 0u32..1_000_000, changes(), changes()), 0..3);
+    (first, rest, option::of(positive()), option::of(retry())).prop_map(|(first, rest, timeout, retry)| {
+        let backends = std::iter::once(first).chain(rest);
+        let backends = backends.map(|(target, weight, request_headers, response_headers)| Backend {
+            target,
+            weight,
+            request_headers,
+            response_headers,
+        });
+        Forward { backends: backends.collect(), timeout, retry }
+    })
+}
+
+fn target() -> impl Strategy<Value = BackendTarget> {
+    prop_oneof![
+        3 => "outbound|[0-9]{1,4}|[a-z]{1,5}".prop_map(|name| BackendTarget::Cluster(name.into())),
+        1 => maybe_text().prop_map(BackendTarget::Invalid),
+    ]
+}
+
+fn retry() -> impl Strategy<Value = RetryPolicy> {
+    let status = (100u16..600).prop_map(|code| StatusCode::from_u16(code).unwrap());
+    (0u32..4, vec(status, 0..4), any::<bool>(), option::of(duration()), duration(), duration()).prop_map(
+        |(attempts, statuses, on_reset, per_try_timeout, backoff_base, backoff_max)| RetryPolicy {
+            attempts,
+            statuses,
+            on_reset,
+            per_try_timeout,
+            backoff_base,
+            backoff_max,
+        },
+    )
+}
+
+fn changes() -> impl Strategy<Value = HeaderChanges> {
+    let value = vec(prop_oneof![Just(b'%'), 32u8..127, 128u8..], 0..6);
+    let value = value.prop_map(|bytes| HeaderValue::from_bytes(&bytes).unwrap());
+    let field = (header_name(), value).boxed();
+    (vec(header_name(), 0..2), vec(field.clone(), 0..2), vec(field, 0..2))
+        .prop_map(|(remove, set, add)| HeaderChanges { remove, set, add })
+}
+
+fn header_name() -> impl Strategy<Value = HeaderName> {
+    "x-[a-z]{1,4}".prop_map(|name| name.parse().unwrap())
+}
