@@ -9,6 +9,24 @@ use std::sync::Arc;
 
 use outrigger_model::name::{Destination, INBOUND};
 use outrigger_model::resource::{Resource, ResourceType};
+use outrigger_resources::Object;
+
+mod target;
+mod protocol;
+mod member;
+mod attached;
+mod listener;
+mod routes;
+mod http;
+mod grpc;
+mod order;
+mod backend;
+mod cluster;
+mod policy;
+mod endpoints;
+mod inbound;
+
+use target::{ExternalPortOf, PortOf, Target};
 
 use crate::world::{Changed, World};
 
@@ -30,14 +48,34 @@ pub struct Client {
 ///
 /// The answer carries the name that was asked for, whichever spelling of a host it is.
 pub fn resource(world: &World, client: &Client, kind: ResourceType, name: &str) -> Option<Resource> {
-    None
+    if kind == ResourceType::Listener && name == INBOUND {
+        return Some(Resource::Inbound(inbound::inbound(world, client)));
+    }
+    let target = Target::find(world, &destination(kind, name)?)?;
+    Some(match kind {
+        ResourceType::Listener => {
+            Resource::Listener(listener::listener(world, &client.namespace, &target, name))
+        }
+        ResourceType::Route => Resource::Route(routes::route_config(world, &client.namespace, &target, name)),
+        ResourceType::Cluster => Resource::Cluster(cluster::cluster(world, &target, name)),
+        ResourceType::Endpoints if cluster::is_eds(&target) => {
+            Resource::Endpoints(endpoints::endpoints(world, &target, name))
+        }
+        ResourceType::Endpoints => return None,
+    })
 }
 
-/// All names of a type that a client gets which asks for everything.
-///
-/// Clusters and endpoints of all Services and ExternalServices; listeners and routes are asked for by name only.
+/// All names of a type that a client gets which asks for everything, in order: the clusters of all Services and
+/// ExternalServices. Everything else is asked for by name only.
 pub fn wildcard(world: &World, kind: ResourceType) -> Vec<Arc<str>> {
-    Vec::new()
+    if kind != ResourceType::Cluster {
+        return Vec::new();
+    }
+    let objects = world.sorted().map(|(_, held)| &held.object);
+    let mut names: Vec<Arc<str>> = objects.flat_map(clusters_of).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Whether the resource of a name may have changed. Never false when it has.
@@ -45,11 +83,32 @@ pub fn affects(changed: &Changed, kind: ResourceType, name: &str) -> bool {
     match (changed, kind) {
         (Changed::Everything, _) => true,
         (_, ResourceType::Listener) if name == INBOUND => changed.has_inbound(),
-        (_, ResourceType::Listener | ResourceType::Route) => {
-            name.parse().is_ok_and(|destination: Destination| changed.has(&destination))
-        }
-        (_, ResourceType::Cluster | ResourceType::Endpoints) => {
-            Destination::from_cluster_name(name).is_some_and(|destination| changed.has(&destination))
-        }
+        _ => destination(kind, name).is_some_and(|destination| changed.has(&destination)),
     }
 }
+
+fn destination(kind: ResourceType, name: &str) -> Option<Destination> {
+    match kind {
+        ResourceType::Listener | ResourceType::Route => name.parse().ok(),
+        ResourceType::Cluster | ResourceType::Endpoints => Destination::from_cluster_name(name),
+    }
+}
+
+fn clusters_of(object: &Object) -> Vec<Arc<str>> {
+    let destinations: Vec<Destination> = match object {
+        Object::Service(service) => PortOf::all(service).map(|port| port.destination()).collect(),
+        Object::ExternalService(external) => {
+            let ports = external.spec.ports.iter();
+            let hosts = |port: u16| external.spec.hosts.iter().map(move |host| (host.clone(), port));
+            let all = ports.flat_map(|port| hosts(port.port));
+            all.filter_map(|(host, port)| ExternalPortOf::find(external, host, port))
+                .map(|port| port.destination())
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    destinations.iter().map(|destination| destination.cluster_name().into()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use outrigger_resources::external_service::ExternalService;
 use outrigger_resources::kubernetes::Service;
-use outrigger_resources::mesh_config::{MESH_CONFIG_NAME, MeshConfig};
+use outrigger_resources::mesh_config::{MESH_CONFIG_NAME, MeshConfig, MeshConfigSpec};
 use outrigger_resources::{Kind, Location, Object, ObjectRef, Problem, Sourced};
 
 mod age;
@@ -131,8 +131,13 @@ impl World {
         }
     }
 
+    /// What the whole mesh agrees on, said or by default.
+    pub fn mesh(&self) -> MeshConfigSpec {
+        self.mesh_config().map(|mesh| mesh.spec.clone()).unwrap_or_default()
+    }
+
     /// What is found under a term of the index, by reference.
-    pub(crate) fn find(&self, term: &Term) -> impl Iterator<Item = &Arc<Held>> {
+    pub(crate) fn find<'w>(&'w self, term: &Term) -> impl Iterator<Item = &'w Arc<Held>> + use<'w> {
         self.index.members(term).filter_map(|id| self.objects.get(id))
     }
 

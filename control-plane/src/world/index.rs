@@ -48,7 +48,7 @@ pub(crate) struct Label {
 }
 
 impl Label {
-    fn new(namespace: &Arc<str>, label: (&String, &String)) -> Self {
+    pub(crate) fn new(namespace: &Arc<str>, label: (&String, &String)) -> Self {
         Self { namespace: namespace.clone(), key: label.0.clone(), value: label.1.clone() }
     }
 

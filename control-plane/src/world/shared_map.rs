@@ -79,7 +79,7 @@ impl<K: Ord + Hash + Clone, V: Clone> SharedMap<K, V> {
 
 impl<K: Ord + Hash + Clone, V: Ord + Clone> SharedSets<K, V> {
     /// The set of a key; nothing where there is none.
-    pub(crate) fn members(&self, key: &K) -> impl Iterator<Item = &V> {
+    pub(crate) fn members<'s>(&'s self, key: &K) -> impl Iterator<Item = &'s V> + use<'s, K, V> {
         self.get(key).into_iter().flat_map(|set| set.iter())
     }
 

@@ -4,6 +4,7 @@
 //! followed through the picture before and the picture after, so that what it was tied to and what it is tied to
 //! now are both found.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use outrigger_resources::kubernetes::{EndpointSlice, Service};
@@ -161,13 +162,25 @@ impl World {
 
     /// The Services whose selector picks what carries this metadata.
     pub(crate) fn services_selecting(&self, meta: &Meta) -> impl Iterator<Item = &Arc<Held>> {
-        let labels = Label::all(meta).map(Term::Selects).collect::<Vec<_>>();
-        let found = labels.into_iter().flat_map(|term| self.find(&term).collect::<Vec<_>>());
-        let labels = meta.labels.clone();
-        found.filter(move |held| match &held.object {
-            Object::Service(service) => select(&service.spec.selector, &labels),
+        self.services_selecting_labels(&meta.namespace, &meta.labels).into_iter()
+    }
+
+    /// The Services of a namespace whose selector picks these labels.
+    pub(crate) fn services_selecting_labels(
+        &self,
+        namespace: &Arc<str>,
+        labels: &BTreeMap<String, String>,
+    ) -> Vec<&Arc<Held>> {
+        let picks = |held: &Arc<Held>| match &held.object {
+            Object::Service(service) => select(&service.spec.selector, labels),
             _ => false,
-        })
+        };
+        let mut services = Vec::new();
+        for label in labels {
+            let candidates = self.find(&Term::Selects(Label::new(namespace, label)));
+            services.extend(candidates.filter(|held| picks(held)));
+        }
+        services
     }
 
     /// The EndpointSlices that list a Workload or Pod, by address or by name.

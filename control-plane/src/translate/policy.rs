@@ -1,0 +1,143 @@
+//! BackendPolicies: which one counts for a destination, and what it says.
+
+use outrigger_model::policy::{ConnectionPolicy, Limits, LoadBalancer, OutlierDetection, RetryBudget};
+use outrigger_resources::backend_policy::{self as resources, BackendPolicy, BackendPolicySpec};
+use outrigger_resources::{Object, ObjectRef};
+
+use crate::world::{Held, Term, World, policy_target};
+
+/// How a destination is treated.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Treatment {
+    pub(crate) load_balancer: LoadBalancer,
+    pub(crate) connection: ConnectionPolicy,
+    pub(crate) limits: Limits,
+    pub(crate) outlier: Option<OutlierDetection>,
+    pub(crate) retry_budget: RetryBudget,
+}
+
+impl Default for Treatment {
+    fn default() -> Self {
+        Self {
+            load_balancer: LoadBalancer::default(),
+            connection: ConnectionPolicy::default(),
+            limits: Limits::default(),
+            outlier: Some(OutlierDetection::default()),
+            retry_budget: RetryBudget::default(),
+        }
+    }
+}
+
+impl Treatment {
+    /// What the policy that counts for a port says; defaults where nothing is said.
+    pub(super) fn of(world: &World, target: &ObjectRef, port_name: &str) -> Self {
+        let policy = in_force(world, target, port_name).and_then(|held| policy(held));
+        policy.map(|policy| Self::from(&policy.spec)).unwrap_or_default()
+    }
+}
+
+/// The policy that counts for a port: one that names the port before one for all ports, then the oldest.
+pub(crate) fn in_force<'w>(world: &'w World, target: &ObjectRef, port_name: &str) -> Option<&'w Held> {
+    let found = world.find(&Term::PolicyOf(target.clone()));
+    let meant = found.filter_map(|held| Some((names_port(held, target, port_name)?, held)));
+    meant.min_by_key(|(names_port, held)| (!names_port, held.age.clone())).map(|(_, held)| held.as_ref())
+}
+
+/// Whether a policy means this port by name; `None` when it does not mean it at all.
+fn names_port(held: &Held, target: &ObjectRef, port_name: &str) -> Option<bool> {
+    let policy = policy(held)?;
+    let refs = policy.spec.target_refs.iter();
+    let mut meant = refs.filter(|to| policy_target(to, &policy.meta.namespace).as_ref() == Some(target));
+    let named = |to: &&outrigger_resources::route::TargetRef| to.section_name.as_deref() == Some(port_name);
+    match meant.clone().any(|to| named(&to)) {
+        true => Some(true),
+        false => meant.any(|to| to.section_name.is_none()).then_some(false),
+    }
+}
+
+/// The fields of a policy that this version reads and does not apply.
+pub(crate) fn not_applied(spec: &BackendPolicySpec) -> Vec<&'static str> {
+    let hashes = matches!(
+        spec.load_balancer,
+        Some(resources::LoadBalancer::RingHash(_) | resources::LoadBalancer::Maglev(_))
+    );
+    let fields = [
+        (hashes, "spec.loadBalancer.algorithm"),
+        (spec.slow_start.is_some(), "spec.slowStart"),
+        (spec.health_check.is_some(), "spec.healthCheck"),
+        (spec.locality.is_some(), "spec.locality"),
+    ];
+    fields.into_iter().filter(|(set, _)| *set).map(|(_, field)| field).collect()
+}
+
+fn policy(held: &Held) -> Option<&BackendPolicy> {
+    match &held.object {
+        Object::BackendPolicy(policy) => Some(policy),
+        _ => None,
+    }
+}
+
+impl From<&BackendPolicySpec> for Treatment {
+    fn from(spec: &BackendPolicySpec) -> Self {
+        Self {
+            load_balancer: load_balancer(spec.load_balancer.as_ref()),
+            connection: connection(&spec.connection),
+            limits: limits(&spec.circuit_breaker),
+            outlier: spec.outlier_detection.enabled.then(|| outlier(&spec.outlier_detection)),
+            retry_budget: retry_budget(&spec.retry_budget),
+        }
+    }
+}
+
+/// An algorithm that is not applied leaves the default in force, and status says so.
+fn load_balancer(wanted: Option<&resources::LoadBalancer>) -> LoadBalancer {
+    match wanted {
+        Some(resources::LoadBalancer::LeastRequest) => LoadBalancer::LeastRequest,
+        Some(resources::LoadBalancer::RoundRobin) => LoadBalancer::RoundRobin,
+        Some(resources::LoadBalancer::Random) => LoadBalancer::Random,
+        Some(resources::LoadBalancer::PeakEwma) | None => LoadBalancer::default(),
+        Some(resources::LoadBalancer::RingHash(_) | resources::LoadBalancer::Maglev(_)) => LoadBalancer::default(),
+    }
+}
+
+fn connection(wanted: &resources::Connection) -> ConnectionPolicy {
+    let default = ConnectionPolicy::default();
+    ConnectionPolicy {
+        connect_timeout: wanted.connect_timeout.unwrap_or(default.connect_timeout),
+        idle_timeout: wanted.idle_timeout.unwrap_or(default.idle_timeout),
+        max_lifetime: wanted.max_lifetime.unwrap_or(default.max_lifetime),
+        tcp_user_timeout: wanted.tcp_user_timeout.unwrap_or(default.tcp_user_timeout),
+    }
+}
+
+fn limits(wanted: &resources::CircuitBreaker) -> Limits {
+    let default = Limits::default();
+    Limits {
+        max_connections: wanted.max_connections.unwrap_or(default.max_connections),
+        max_pending_requests: wanted.max_pending_requests.unwrap_or(default.max_pending_requests),
+        max_requests: wanted.max_requests.unwrap_or(default.max_requests),
+        max_retries: wanted.max_retries.unwrap_or(default.max_retries),
+    }
+}
+
+fn outlier(wanted: &resources::OutlierDetection) -> OutlierDetection {
+    let default = OutlierDetection::default();
+    OutlierDetection {
+        consecutive_errors: wanted.consecutive_errors.unwrap_or(default.consecutive_errors),
+        success_rate_percent: wanted.success_rate_percent.unwrap_or(default.success_rate_percent),
+        minimum_requests: wanted.minimum_requests.unwrap_or(default.minimum_requests),
+        window: wanted.window.unwrap_or(default.window),
+        base_ejection_time: wanted.base_ejection_time.unwrap_or(default.base_ejection_time),
+        max_ejection_time: wanted.max_ejection_time.unwrap_or(default.max_ejection_time),
+        max_ejection_percent: wanted.max_ejection_percent.unwrap_or(default.max_ejection_percent),
+    }
+}
+
+fn retry_budget(wanted: &resources::RetryBudget) -> RetryBudget {
+    let default = RetryBudget::default();
+    RetryBudget {
+        percent: wanted.percent.unwrap_or(default.percent),
+        min_retries_per_second: wanted.min_retries_per_second.unwrap_or(default.min_retries_per_second),
+        interval: wanted.interval.unwrap_or(default.interval),
+    }
+}

@@ -1,0 +1,56 @@
+//! Route configurations: what is attached to a destination, in order of precedence, or the way to its own cluster.
+
+use std::sync::Arc;
+
+use outrigger_model::codec::MAX_ROUTES;
+use outrigger_model::route::{Action, Backend, BackendTarget, Forward, HeaderChanges, Route, RouteConfig, RouteMatch};
+
+use super::attached::Attached;
+use super::target::{PortOf, Target};
+use super::{grpc, http};
+use crate::world::World;
+
+/// The route configuration of a destination for clients of a namespace.
+pub(super) fn route_config(
+    world: &World,
+    client_namespace: &str,
+    target: &Target<'_>,
+    name: &str,
+) -> RouteConfig {
+    let routes = match target {
+        Target::Service(port) => service_routes(world, client_namespace, *port),
+        Target::External(port) => vec![to_own_cluster(target, port.reference().to_string())],
+        Target::Workload(workload) => vec![to_own_cluster(target, workload.member.reference().to_string())],
+    };
+    RouteConfig { name: name.into(), routes }
+}
+
+fn service_routes(world: &World, client_namespace: &str, port: PortOf<'_>) -> Vec<Route> {
+    let mut routes = match Attached::find(world, port, client_namespace) {
+        Attached::Grpc(routes) => grpc::routes(world, &routes),
+        Attached::Http(routes) => http::routes(world, &routes),
+        Attached::Tcp(_) | Attached::Nothing => {
+            vec![to_own_cluster(&Target::Service(port), port.reference().to_string())]
+        }
+    };
+    // Beyond this a proxy refuses the whole configuration; status reports that the last ones are not in force.
+    routes.truncate(MAX_ROUTES);
+    routes
+}
+
+/// All requests to the destination itself.
+fn to_own_cluster(target: &Target<'_>, object: String) -> Route {
+    let backend = Backend {
+        target: BackendTarget::Cluster(target.canonical().cluster_name().into()),
+        weight: 1,
+        request_headers: HeaderChanges::default(),
+        response_headers: HeaderChanges::default(),
+    };
+    Route {
+        object: Arc::from(object),
+        matches: RouteMatch::default(),
+        action: Action::Forward(Forward { backends: vec![backend], timeout: None, retry: None }),
+        request_headers: HeaderChanges::default(),
+        response_headers: HeaderChanges::default(),
+    }
+}
