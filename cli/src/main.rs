@@ -1,1 +1,71 @@
-fn main() {}
+//! The `outrigger` command: what a person types. One file a subcommand.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+mod completion;
+mod demo;
+mod output;
+mod status;
+mod token;
+mod validate;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A service mesh: sidecars beside each workload, one small control plane, configured in YAML.
+#[derive(Parser)]
+#[command(name = "outrigger", version, propagate_version = true)]
+#[command(after_help = "Example: outrigger demo --duration 20s")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts a whole mesh on this machine and shows what it does when things change and break.
+    Demo(demo::Args),
+    /// Runs the control plane on a directory of YAML files.
+    #[command(after_help = "Example: outrigger run --config deploy/examples/bookstore")]
+    Run(outrigger_control_plane::run::Options),
+    /// Shows objects with their conditions, and the proxies that are connected.
+    Status(status::Args),
+    /// Reads YAML files as the control plane would and says what is wrong with them.
+    Validate(validate::Args),
+    /// Makes tokens for workloads on plain hosts.
+    Token(token::Args),
+    /// Prints a completion script for a shell.
+    Completion(completion::Args),
+    /// The same program as outrigger-proxy.
+    Proxy(outrigger_proxy::flags::ProxyCli),
+    /// The same program as outrigger-control-plane.
+    ControlPlane(outrigger_control_plane::run::Options),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Demo(args) => demo::main(args),
+        Command::Run(options) | Command::ControlPlane(options) => outrigger_control_plane::run::run_blocking(options),
+        Command::Status(args) => report(status::main(&args)),
+        Command::Validate(args) => validate::main(&args),
+        Command::Token(args) => report(token::main(&args)),
+        Command::Completion(args) => {
+            completion::main(&args, &mut Cli::command());
+            ExitCode::SUCCESS
+        }
+        Command::Proxy(cli) => outrigger_proxy::run::main(cli),
+    }
+}
+
+/// One line on standard error for what failed, with its causes.
+fn report(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrigger: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

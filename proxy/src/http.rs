@@ -24,6 +24,6 @@ pub(crate) use connection::Connection;
 pub(crate) use exchange::Exchange;
 pub(crate) use forward::{Arrived, Outgoing, send};
 pub(crate) use headers::apply;
-pub(crate) use hygiene::{BodyLength, Checked, check_request, check_response, fit_version};
+pub(crate) use hygiene::{BodyLength, check_request, check_response, fit_version};
 pub(crate) use trace::keep_or_start;
 pub(crate) use tunnel::{Answered, finish, prepare_switch};

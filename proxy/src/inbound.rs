@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use ::http::{Request, Response};
 use hyper::body::Incoming;
 use outrigger_model::inbound::MtlsMode;
 use outrigger_model::policy::ConnectionPolicy;

@@ -3,11 +3,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use ::http::{Request, Response};
 use hyper::body::Incoming;
 use outrigger_model::route::{RequestHead, select};
 
-use crate::http::{self, Body, Checked, Connection, Exchange, Plan};
+use crate::http::{self, Body, Connection, Exchange, Plan};
 use crate::reason::{Reason, Refusal};
 use crate::snapshot::{Action, Destination, DestinationId, Forward, Handling, Route, Routes, Snapshot};
 use crate::telemetry::Way;

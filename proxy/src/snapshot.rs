@@ -49,7 +49,7 @@ pub struct Destination {
 pub struct Usage {
     /// Open connections.
     pub connections: AtomicU32,
-    /// Seconds since the process began, when the last connection came or went.
+    /// Seconds since the epoch, when the last connection came or went.
     pub last_used_seconds: AtomicU64,
 }
 

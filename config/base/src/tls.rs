@@ -39,6 +39,10 @@ const TICKETS_PER_HANDSHAKE: usize = 1;
 /// The most roots a trust bundle may hold.
 pub const MAX_ROOTS: usize = 64;
 
+/// Offered beside the protocol by every client of the mesh, and never agreed on: it tells a sidecar's handshake from one that
+/// the application itself makes, which a sidecar may have to pass through unopened.
+pub const MESH_MARK: &[u8] = b"outrigger";
+
 const TLS13_ONLY: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 /// What is spoken inside TLS.
@@ -150,7 +154,7 @@ impl MeshTls {
         let cert = Arc::new(SingleCertAndKey::from(key));
         let client = client_config(provider.clone(), time.clone(), servers, cert.clone())?;
         let server = server_config(provider, time, clients, cert)?;
-        let for_alpn = |alpn: Alpn| Arc::new(with_alpn(&client, alpn));
+        let for_alpn = |alpn: Alpn| marked(&client, alpn);
         Ok(Self {
             http1: for_alpn(Alpn::Http1),
             h2: for_alpn(Alpn::H2),
@@ -312,6 +316,13 @@ fn with_alpn(config: &ClientConfig, alpn: Alpn) -> ClientConfig {
     let mut config = config.clone();
     config.alpn_protocols = vec![alpn.id().to_vec()];
     config
+}
+
+/// As [`with_alpn`], with the mark that tells sidecars from applications.
+fn marked(config: &ClientConfig, alpn: Alpn) -> Arc<ClientConfig> {
+    let mut config = with_alpn(config, alpn);
+    config.alpn_protocols.push(MESH_MARK.to_vec());
+    Arc::new(config)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::exchange::Exchange;
 use crate::reason::{Reason, Refusal};
 
 /// Says why: `<reason>; hop=<workload>; object=<kind/namespace/name>`.
-pub(super) const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
+pub(crate) const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

@@ -1,9 +1,11 @@
 //! One downstream connection that speaks HTTP, and the clock that ends it when nothing sensible comes.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -66,14 +68,17 @@ pub(crate) struct Connection {
     pub(crate) version: HttpVersion,
     pub(crate) peer_label: u32,
     pub(crate) service_label: u32,
-    pub(super) clock: Clock,
+    pub(super) clock: Arc<Clock>,
 }
 
-/// When something last happened on a connection.
+/// When something last happened on a connection, in nanoseconds of [`Clock::since`]. Only one thread writes; the numbers are
+/// atomic because the stream that is told of bytes must be `Send` to be handed over when a protocol is switched.
 pub(super) struct Clock {
-    in_flight: Cell<u32>,
-    head_began: Cell<Option<Instant>>,
-    idle_since: Cell<Instant>,
+    since: Instant,
+    in_flight: AtomicU32,
+    /// One more than the time, 0 when no head has begun.
+    head_began: AtomicU64,
+    idle_since: AtomicU64,
 }
 
 impl Connection {
@@ -87,7 +92,7 @@ impl Connection {
             Direction::Inbound { .. } => inbound_service(&worker, downstream.local.port()),
             Direction::Outbound { .. } => 0,
         };
-        Rc::new(Self { worker, downstream, version, peer_label, service_label, clock: Clock::new() })
+        Rc::new(Self { worker, downstream, version, peer_label, service_label, clock: Arc::new(Clock::new()) })
     }
 
     pub(crate) fn protection(&self) -> Protection {
@@ -110,36 +115,49 @@ fn inbound_service(worker: &Worker, port: u16) -> u32 {
 
 impl Clock {
     fn new() -> Self {
-        Self { in_flight: Cell::new(0), head_began: Cell::new(None), idle_since: Cell::new(Instant::now()) }
+        Self {
+            since: Instant::now(),
+            in_flight: AtomicU32::new(0),
+            head_began: AtomicU64::new(0),
+            idle_since: AtomicU64::new(0),
+        }
     }
 
     /// A request head is complete. Gives the time its first byte came.
     pub(super) fn request_began(&self) -> Instant {
-        self.in_flight.set(self.in_flight.get() + 1);
-        self.head_began.take().unwrap_or_else(Instant::now)
+        self.in_flight.fetch_add(1, Relaxed);
+        self.head_began().inspect(|_| self.head_began.store(0, Relaxed)).unwrap_or_else(Instant::now)
     }
 
     /// A response is over.
     pub(super) fn request_ended(&self) {
-        self.in_flight.set(self.in_flight.get().saturating_sub(1));
-        self.idle_since.set(Instant::now());
+        self.in_flight.fetch_sub(1, Relaxed);
+        self.idle_since.store(self.passed(), Relaxed);
     }
 
     fn bytes_came(&self) {
-        if self.in_flight.get() == 0 && self.head_began.get().is_none() {
-            self.head_began.set(Some(Instant::now()));
+        if self.in_flight.load(Relaxed) == 0 && self.head_began.load(Relaxed) == 0 {
+            self.head_began.store(self.passed() + 1, Relaxed);
         }
+    }
+
+    fn passed(&self) -> u64 {
+        self.since.elapsed().as_nanos() as u64
+    }
+
+    fn head_began(&self) -> Option<Instant> {
+        let nanos = self.head_began.load(Relaxed).checked_sub(1)?;
+        Some(self.since + Duration::from_nanos(nanos))
     }
 
     /// When the connection has to be looked at next, or `None` when its time is over.
     pub(super) fn next_look(&self, now: Instant, version: HttpVersion) -> Option<Instant> {
-        if self.in_flight.get() > 0 {
+        if self.in_flight.load(Relaxed) > 0 {
             return Some(now + HEAD_TIMEOUT);
         }
-        let head = self.head_began.get().filter(|_| version == HttpVersion::Http1);
-        let end = match head {
+        let end = match self.head_began().filter(|_| version == HttpVersion::Http1) {
             Some(began) => began + HEAD_TIMEOUT,
-            None => self.idle_since.get() + IDLE_TIMEOUT,
+            None => self.since + Duration::from_nanos(self.idle_since.load(Relaxed)) + IDLE_TIMEOUT,
         };
         (end > now).then(|| end.min(now + HEAD_TIMEOUT))
     }
@@ -148,14 +166,14 @@ impl Clock {
 /// A stream that tells the clock of its connection when bytes come.
 pub(super) struct Clocked<I> {
     pub(super) io: I,
-    pub(super) connection: Rc<Connection>,
+    pub(super) clock: Arc<Clock>,
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Clocked<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if polled.is_ready() {
-            self.connection.clock.bytes_came();
+            self.clock.bytes_came();
         }
         polled
     }
@@ -192,9 +210,8 @@ mod tests {
     use super::*;
 
     fn after(clock: &Clock, seconds: u64) -> Option<u64> {
-        let start = clock.idle_since.get();
-        let now = start + Duration::from_secs(seconds);
-        clock.next_look(now, HttpVersion::Http1).map(|at| (at - start).as_secs())
+        let now = clock.since + Duration::from_secs(seconds);
+        clock.next_look(now, HttpVersion::Http1).map(|at| (at - clock.since).as_secs())
     }
 
     #[test]
@@ -203,7 +220,7 @@ mod tests {
         assert_eq!(after(&clock, 0), Some(15));
         assert_eq!(after(&clock, 3599), Some(3600));
         assert_eq!(after(&clock, 3600), None);
-        clock.head_began.set(Some(clock.idle_since.get() + Duration::from_secs(100)));
+        clock.head_began.store(100_000_000_001, Relaxed);
         assert_eq!(after(&clock, 114), Some(115));
         assert_eq!(after(&clock, 115), None);
     }
@@ -215,6 +232,6 @@ mod tests {
         clock.request_began();
         assert!(after(&clock, 100_000).is_some());
         clock.request_ended();
-        assert!(clock.head_began.get().is_none());
+        assert!(clock.head_began().is_none());
     }
 }

@@ -57,10 +57,10 @@ where
 /// Serves HTTP on an accepted connection until it ends.
 pub async fn serve<I>(worker: Rc<Worker>, io: I, version: HttpVersion, downstream: Downstream)
 where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = Connection::new(worker, downstream, version);
-    let io = TokioIo::new(Clocked { io, connection: connection.clone() });
+    let io = TokioIo::new(Clocked { io, clock: connection.clock.clone() });
     let result = match version {
         HttpVersion::Http1 => serve_http1(&connection, io).await,
         HttpVersion::Http2 => serve_http2(&connection, io).await,
@@ -72,7 +72,7 @@ where
 
 async fn serve_http1<I>(connection: &Rc<Connection>, io: TokioIo<Clocked<I>>) -> hyper::Result<()>
 where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request| answer(connection.clone(), request));
     let mut builder = http1::Builder::new();
@@ -89,7 +89,7 @@ where
 
 async fn serve_http2<I>(connection: &Rc<Connection>, io: TokioIo<Clocked<I>>) -> hyper::Result<()>
 where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request| answer(connection.clone(), request));
     let mut builder = http2::Builder::new(OnThisWorker);

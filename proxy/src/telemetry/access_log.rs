@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use outrigger_base::telemetry::access_log::Writer;
@@ -27,9 +26,9 @@ pub(super) struct Line<'a> {
     #[serde(rename = "downstream.addr")]
     pub(super) downstream: SocketAddr,
     #[serde(rename = "peer.identity")]
-    pub(super) identity: Arc<str>,
+    pub(super) identity: &'a str,
     #[serde(rename = "route.name")]
-    pub(super) route: Arc<str>,
+    pub(super) route: &'a str,
     #[serde(rename = "cluster.name")]
     pub(super) cluster: &'a str,
     #[serde(rename = "endpoint.addr", skip_serializing_if = "Option::is_none")]
@@ -115,8 +114,8 @@ mod tests {
             duration_ms: 1.25,
             response_bytes: 0,
             downstream: "127.0.0.1:1".parse().unwrap(),
-            identity: Arc::default(),
-            route: "HTTPRoute/shop/reviews".into(),
+            identity: "",
+            route: "HTTPRoute/shop/reviews",
             cluster: "outbound|9080|reviews.shop",
             endpoint: None,
             attempts: 1,

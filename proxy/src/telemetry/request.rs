@@ -207,19 +207,17 @@ impl Drop for RequestRecord {
         handles.duration.record(duration.as_secs_f64());
         if let Some(line) = &self.line {
             let format = line.format;
-            let line = self.line_of(line, milliseconds(duration));
-            access_log::write(&telemetry.access_log, format, &line);
+            self.write(line, format, milliseconds(duration));
         }
     }
 }
 
 impl RequestRecord {
-    fn line_of<'a>(&self, fields: &'a LineFields, duration_ms: f64) -> Line<'a> {
+    fn write(&self, fields: &LineFields, format: AccessLogFormat, duration_ms: f64) {
         let telemetry = &self.worker.shared.telemetry;
-        let endpoint = telemetry.name(self.key.endpoint);
-        let peer = telemetry.name(self.key.peer);
-        let identity = if self.key.way == Way::Inbound { peer.identity } else { endpoint.identity };
-        Line {
+        let other = if self.key.way == Way::Inbound { self.key.peer } else { self.key.endpoint };
+        let (other, route) = (telemetry.name(other), telemetry.name(self.key.route));
+        let line = Line {
             direction: self.key.way.word(),
             method: fields.method.as_str(),
             path: fields.uri.path(),
@@ -231,14 +229,15 @@ impl RequestRecord {
             duration_ms,
             response_bytes: self.response_bytes,
             downstream: fields.downstream,
-            identity,
-            route: telemetry.name(self.key.route).name,
+            identity: &other.identity,
+            route: &route.name,
             cluster: &fields.cluster,
             endpoint: fields.upstream,
             attempts: fields.attempts,
             security: self.key.protection.word(),
             trace_id: &fields.trace_id,
-        }
+        };
+        access_log::write(&telemetry.access_log, format, &line);
     }
 }
 

@@ -1,0 +1,137 @@
+//! A connection of the local application, until it is known where it goes and what it speaks.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use outrigger_model::inbound::Egress;
+use outrigger_model::name::Destination as DestinationName;
+use tokio::net::TcpStream;
+use tracing::warn;
+
+use super::peek::{self, DETECT_WITHIN, FIRST_BYTES_WITHIN};
+use crate::demand::InUse;
+use crate::http::{self, Direction, Downstream, DownstreamSecurity};
+use crate::opaque;
+use crate::snapshot::{Destination, DestinationId, Handling, OpaqueRoute, Snapshot};
+use crate::sniff::Sniffed;
+use crate::upstream::HttpVersion;
+use crate::worker::Worker;
+
+/// A connection as it was accepted.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// What was dialled.
+    pub(super) local: SocketAddr,
+}
+
+/// How a connection goes on.
+enum Next {
+    Http(HttpVersion),
+    Opaque(Arc<OpaqueRoute>),
+    PassThrough,
+    Close(&'static str),
+}
+
+pub(super) async fn handle(
+    worker: Rc<Worker>,
+    accepted: Accepted,
+    pinned: Option<DestinationId>,
+) -> io::Result<()> {
+    let (id, snapshot) = destination(&worker, &accepted, pinned).await;
+    let destination = id.and_then(|id| snapshot.destination(id)).cloned();
+    let _in_use = destination.as_deref().map(InUse::new);
+    match (next(&snapshot, destination.as_deref(), pinned.is_some(), &accepted).await?, id) {
+        (Next::Http(version), Some(destination)) => {
+            let downstream = Downstream {
+                peer: accepted.peer,
+                local: accepted.local,
+                direction: Direction::Outbound { destination },
+                security: DownstreamSecurity::Plaintext,
+            };
+            http::serve(worker, accepted.stream, version, downstream).await;
+            Ok(())
+        }
+        (Next::Opaque(route), _) => opaque::outbound(worker, accepted.stream, &route).await,
+        (Next::PassThrough, _) => opaque::pass_through(worker, accepted.stream, accepted.local).await,
+        (Next::Close(why), _) => {
+            warn!(downstream.addr = %accepted.peer, original_dst = %accepted.local, why, "connection closed");
+            Ok(())
+        }
+        (Next::Http(_), None) => Ok(()),
+    }
+}
+
+/// The place of what was dialled, and the snapshot that has it. Waits for the control plane's answer, but not for long.
+async fn destination(
+    worker: &Worker,
+    accepted: &Accepted,
+    pinned: Option<DestinationId>,
+) -> (Option<DestinationId>, Arc<Snapshot>) {
+    let snapshot = worker.snapshot();
+    let pending = |id: &DestinationId| {
+        snapshot.destination(*id).is_none_or(|destination| matches!(destination.handling, Handling::Pending))
+    };
+    let name = match pinned {
+        Some(id) => snapshot.destination(id).map(|destination| destination.name.clone()),
+        None => Some(DestinationName::address(accepted.local)),
+    };
+    let known = pinned.or_else(|| name.as_ref().and_then(|name| snapshot.lookup(name)));
+    match (known, name) {
+        (Some(id), Some(name)) if pending(&id) => {
+            worker.shared.demand.destination(name).await;
+            (Some(id), worker.snapshot())
+        }
+        (None, Some(name)) => {
+            let id = worker.shared.demand.destination(name).await;
+            (id, worker.snapshot())
+        }
+        (known, _) => (known, snapshot),
+    }
+}
+
+async fn next(
+    snapshot: &Snapshot,
+    destination: Option<&Destination>,
+    pinned: bool,
+    accepted: &Accepted,
+) -> io::Result<Next> {
+    let stream = &accepted.stream;
+    match destination.map(|destination| &destination.handling) {
+        Some(Handling::Http(_)) => Ok(Next::Http(declared_http(stream).await?)),
+        Some(Handling::Opaque(route)) => Ok(Next::Opaque(route.clone())),
+        Some(Handling::Detect { opaque, .. }) => {
+            if snapshot.mesh.opaque_ports.contains(&accepted.local.port()) {
+                return Ok(Next::Opaque(opaque.clone()));
+            }
+            Ok(match peek::protocol(stream, DETECT_WITHIN).await? {
+                Some(Sniffed::Http1) => Next::Http(HttpVersion::Http1),
+                Some(Sniffed::Http2) => Next::Http(HttpVersion::Http2),
+                _ => Next::Opaque(opaque.clone()),
+            })
+        }
+        // An explicit listener without a destination answers in HTTP, so that people see why.
+        Some(Handling::Pending | Handling::Unknown) | None if pinned => Ok(undecided(stream).await?),
+        _ if snapshot.mesh.egress == Egress::Deny => {
+            Ok(Next::Close("the mesh does not know the destination, and MeshConfig says egress: Deny"))
+        }
+        _ => Ok(Next::PassThrough),
+    }
+}
+
+async fn undecided(stream: &TcpStream) -> io::Result<Next> {
+    Ok(match peek::protocol(stream, FIRST_BYTES_WITHIN).await? {
+        Some(Sniffed::Http1) => Next::Http(HttpVersion::Http1),
+        Some(Sniffed::Http2) => Next::Http(HttpVersion::Http2),
+        _ => Next::Close("the destination of this listener is not known, and the client does not speak HTTP"),
+    })
+}
+
+async fn declared_http(stream: &TcpStream) -> io::Result<HttpVersion> {
+    Ok(match peek::protocol(stream, FIRST_BYTES_WITHIN).await? {
+        Some(Sniffed::Http2) => HttpVersion::Http2,
+        _ => HttpVersion::Http1,
+    })
+}

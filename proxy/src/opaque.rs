@@ -1,0 +1,162 @@
+//! Opaque connections: bytes both ways, half-close kept, nothing looked into.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_base::tls::Alpn;
+use outrigger_model::identity::SpiffeId;
+use outrigger_model::policy::ConnectionPolicy;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::reason::{Reason, Seen};
+use crate::snapshot::OpaqueRoute;
+use crate::telemetry::{Protection, TcpLabels, TcpRecord, Way};
+use crate::upstream::{Cluster, Lease, Outcome, PickContext, Security, Stream, dial};
+use crate::worker::Worker;
+
+mod relay;
+
+use relay::relay;
+
+/// Endpoints that are tried before a connection is given up.
+const ATTEMPTS: usize = 3;
+
+/// How applications, and destinations outside the mesh, are dialled.
+const PLAIN: ConnectionPolicy = ConnectionPolicy {
+    connect_timeout: Duration::from_secs(5),
+    idle_timeout: Duration::from_secs(3600),
+    max_lifetime: Duration::from_secs(3600),
+    tcp_user_timeout: Duration::from_secs(30),
+};
+
+const NOBODY: TcpLabels =
+    TcpLabels { way: Way::Inbound, protection: Protection::Plaintext, peer: 0, service: 0, endpoint: 0 };
+
+/// Counts a connection that was refused before anything of it was served.
+pub(crate) fn refuse(worker: &Rc<Worker>) {
+    TcpRecord::open(worker, NOBODY).reason(Reason::Unauthenticated);
+}
+
+/// From the local application to a destination: a backend by weight, an endpoint, and bytes.
+pub(crate) async fn outbound(worker: Rc<Worker>, downstream: TcpStream, route: &OpaqueRoute) -> io::Result<()> {
+    let Some(cluster) = backend(&worker, route) else {
+        TcpRecord::open(&worker, TcpLabels { way: Way::Outbound, ..NOBODY }).reason(Reason::NoBackend);
+        debug!(route.name = %route.object, reason = Reason::NoBackend.word(), "opaque connection closed");
+        return Ok(());
+    };
+    match connect(&worker, &cluster).await {
+        Ok((upstream, lease)) => {
+            let labels = labels(&cluster, Some(&lease));
+            let record = TcpRecord::open(&worker, labels);
+            relay(downstream, upstream, &record).await
+        }
+        Err(reason) => {
+            TcpRecord::open(&worker, labels(&cluster, None)).reason(reason);
+            debug!(cluster.name = %cluster.config().name, reason = reason.word(), "opaque connection closed");
+            Ok(())
+        }
+    }
+}
+
+fn labels(cluster: &Cluster, lease: Option<&Lease>) -> TcpLabels {
+    let endpoint = lease.map(Lease::endpoint);
+    let mtls = endpoint.is_some_and(|endpoint| endpoint.config().identity.is_some());
+    TcpLabels {
+        way: Way::Outbound,
+        protection: if mtls { Protection::Mtls } else { Protection::Plaintext },
+        peer: 0,
+        service: cluster.label(),
+        endpoint: endpoint.map_or(0, |endpoint| endpoint.label()),
+    }
+}
+
+fn backend(worker: &Worker, route: &OpaqueRoute) -> Option<Arc<Cluster>> {
+    if route.total_weight == 0 {
+        return None;
+    }
+    let mut point = worker.with_rng(|rng| rng.u32(..route.total_weight));
+    for (weight, cluster) in &route.backends {
+        if point < *weight {
+            return Some(cluster.clone());
+        }
+        point -= weight;
+    }
+    None
+}
+
+/// Dials endpoints until one answers. What failed to connect cannot have been seen, so another may be tried.
+async fn connect(worker: &Worker, cluster: &Arc<Cluster>) -> Result<(Stream, Lease), Reason> {
+    let mut tried = Vec::with_capacity(ATTEMPTS);
+    let mut _guard = None;
+    loop {
+        let leased = worker.with_rng(|rng| {
+            cluster.lease(&mut PickContext { now: Instant::now(), rng, tried: &tried })
+        });
+        let lease = leased?;
+        let endpoint = lease.endpoint().clone();
+        let config = endpoint.config();
+        let security = config.identity.clone().map_or(Security::Plaintext, Security::Mesh);
+        let policy = &cluster.config().connection;
+        let dialled = dial(&worker.shared, config.address, &security, Alpn::Tcp, policy).await;
+        match dialled {
+            Ok(stream) => {
+                lease.outcome(Instant::now(), Outcome::Success);
+                return Ok((stream, lease));
+            }
+            Err(error) => {
+                lease.outcome(Instant::now(), Outcome::Failure);
+                debug!(endpoint.addr = %config.address, %error, "attempt failed");
+                tried.push(endpoint.number());
+                let again = tried.len() < ATTEMPTS && error.reason.seen() == Seen::Never;
+                _guard = if again { cluster.allow_retry(Instant::now()) } else { None };
+                if _guard.is_none() {
+                    return Err(error.reason);
+                }
+            }
+        }
+    }
+}
+
+/// To a destination the mesh does not know, as it was dialled.
+pub(crate) async fn pass_through(worker: Rc<Worker>, downstream: TcpStream, to: SocketAddr) -> io::Result<()> {
+    to_address(worker, downstream, to, TcpLabels { way: Way::Outbound, ..NOBODY }).await
+}
+
+/// To the local application. `peer` is who was verified by mutual TLS.
+pub(crate) async fn inbound<I>(
+    worker: Rc<Worker>,
+    downstream: I,
+    peer: Option<&SpiffeId>,
+    application: SocketAddr,
+) -> io::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let telemetry = &worker.shared.telemetry;
+    let labels = TcpLabels {
+        protection: if peer.is_some() { Protection::Mtls } else { Protection::Plaintext },
+        peer: peer.map_or(0, |peer| telemetry.peer_label(peer)),
+        ..NOBODY
+    };
+    to_address(worker, downstream, application, labels).await
+}
+
+async fn to_address<I>(worker: Rc<Worker>, downstream: I, to: SocketAddr, labels: TcpLabels) -> io::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut record = TcpRecord::open(&worker, labels);
+    match dial(&worker.shared, to, &Security::Plaintext, Alpn::Tcp, &PLAIN).await {
+        Ok(upstream) => relay(downstream, upstream, &record).await,
+        Err(error) => {
+            record.reason(error.reason);
+            Err(io::Error::other(error))
+        }
+    }
+}
