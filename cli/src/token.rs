@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use outrigger_base::flags::parse_duration;
 
 /// Makes tokens for workloads on plain hosts.
@@ -38,10 +37,7 @@ struct Create {
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     let Command::Create(create) = &args.command;
-    let data = match &create.data {
-        Some(data) => data.clone(),
-        None => outrigger_control_plane::run::default_data_dir().context("say where with --data DIR")?,
-    };
+    let data = outrigger_control_plane::run::data_dir(create.data.clone())?;
     let token =
         outrigger_control_plane::token::issue(&data, &create.namespace, &create.service_account, create.ttl)?;
     println!("{token}");

@@ -46,7 +46,7 @@ pub(super) struct Args {
     next_name: String,
     /// Written when it listens.
     #[arg(long)]
-    ready_file: PathBuf,
+    ready_file: Option<PathBuf>,
 }
 
 struct Application {
@@ -57,7 +57,7 @@ struct Application {
 pub(super) async fn serve(args: Args) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen at {}", args.listen))?;
     let address = listener.local_addr()?.to_string();
-    outrigger_base::lifecycle::ready::write(Some(&args.ready_file), None, &json!({ "http": address }))?;
+    outrigger_base::lifecycle::ready::write(args.ready_file.as_deref(), None, &json!({ "http": address }))?;
     let application = Rc::new(Application { args, clients: RefCell::default() });
     let mut signals = outrigger_base::lifecycle::signals::signals()?;
     let local = tokio::task::LocalSet::new();

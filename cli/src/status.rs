@@ -1,0 +1,126 @@
+//! `outrigger status`: what the control plane says of objects and of the proxies that are connected to it.
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::output::{self, Format};
+
+/// The largest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+
+/// Shows objects with their conditions, and the proxies that are connected.
+#[derive(clap::Args)]
+#[command(after_help = "Example: outrigger status --http 127.0.0.1:15014")]
+pub(crate) struct Args {
+    /// Where the control plane serves HTTP.
+    #[arg(long, env = "OUTRIGGER_HTTP", default_value = "127.0.0.1:15014", value_name = "ADDR:PORT")]
+    http: String,
+    /// Only what has a problem.
+    #[arg(long)]
+    problems: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: Value,
+    proxies: Value,
+}
+
+pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(async {
+        let status = get(&args.http, "/api/v1/status").await?;
+        let proxies = get(&args.http, "/api/v1/proxies").await?;
+        anyhow::Ok(Report { status, proxies })
+    })?;
+    output::print(args.output, &report, |report| table(report, args.problems))
+}
+
+async fn get(address: &str, path: &str) -> anyhow::Result<Value> {
+    let unreachable = || format!("no control plane answers at {address}; start one with `outrigger run`, or say where with --http");
+    let stream = TcpStream::connect(address).await.with_context(unreachable)?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.with_context(unreachable)?;
+    let connection = tokio::spawn(connection);
+    let request = Request::get(path).header("host", address).body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await.with_context(unreachable)?;
+    if !response.status().is_success() {
+        bail!("{address}{path} answered {}: is it the control plane?", response.status());
+    }
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    connection.abort();
+    let body = body.map_err(|error| anyhow::anyhow!("the answer of {address}{path} was cut: {error}"))?;
+    serde_json::from_slice(&body.to_bytes()).with_context(|| format!("{address}{path} did not answer in JSON"))
+}
+
+fn table(report: &Report, problems_only: bool) -> String {
+    let objects = report.status["objects"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows = objects.iter().flat_map(|object| condition_rows(object, problems_only)).collect::<Vec<_>>();
+    let mut text = output::table(&["OBJECT", "PARENT", "CONDITION", "STATUS", "REASON", "MESSAGE"], rows);
+    for problem in report.status["problems"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        text.push_str(&format!("\nproblem: {}", plain(problem)));
+    }
+    if !problems_only {
+        text.push_str("\n\n");
+        text.push_str(&output::table(&["PROXY", "ADDRESS", "TYPE", "SENT", "IN FORCE", "REFUSED"], proxy_rows(&report.proxies)));
+    }
+    text
+}
+
+fn condition_rows(object: &Value, problems_only: bool) -> Vec<Vec<String>> {
+    let conditions = object["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_problem = |condition: &Value| {
+        condition["status"].as_bool() == Some(condition["type"].as_str() == Some("PartiallyInvalid"))
+    };
+    let shown = conditions.iter().filter(|condition| !problems_only || is_problem(condition));
+    let row = |condition: &Value| {
+        let text = |key: &str| plain(&condition[key]);
+        vec![reference(&object["object"]), reference(&object["parent"]), text("type"), text("status"), text("reason"), text("message")]
+    };
+    shown.map(row).collect()
+}
+
+fn proxy_rows(proxies: &Value) -> Vec<Vec<String>> {
+    let all = proxies["proxies"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut rows = Vec::new();
+    for proxy in all {
+        for state in proxy["types"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            let text = |key: &str| plain(&state[key]);
+            let refused = plain(&state["nack"]["reason"]);
+            rows.push(vec![
+                plain(&proxy["id"]),
+                plain(&proxy["address"]),
+                text("type"),
+                text("sent_version"),
+                text("acked_version"),
+                refused,
+            ]);
+        }
+    }
+    rows
+}
+
+fn reference(value: &Value) -> String {
+    if value.is_null() {
+        return String::new();
+    }
+    let part = |key: &str| value[key].as_str().unwrap_or_default();
+    format!("{}/{}/{}", part("kind"), part("namespace"), part("name"))
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
