@@ -4,25 +4,27 @@
 //! (`balance`, `outlier`, `budget`) are plain functions of counts, time and chance; statistics are atomics shared by
 //! workers; connections belong to one worker. Nothing here knows routes, filters or retry policy: the attempt loop does.
 
-mod cluster;
-mod endpoint;
-mod lease;
-mod balance;
-mod ewma;
-mod outlier;
-mod live;
-mod budget;
-mod limits;
-mod window;
-mod pool;
-mod connection;
 mod arrivals;
-mod http1;
-mod http2;
+mod balance;
+mod budget;
+mod cluster;
+mod connection;
 mod dial;
 pub mod dns;
+mod endpoint;
+mod ewma;
+mod http1;
+mod http2;
+mod lease;
+mod limits;
+mod live;
 mod metrics;
+mod outlier;
+mod pool;
+#[cfg(test)]
+mod support;
 mod view;
+mod window;
 
 pub use cluster::{Cluster, MAX_ENDPOINTS};
 pub use connection::{Connection, SendError};

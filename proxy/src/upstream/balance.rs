@@ -103,7 +103,9 @@ impl Field<'_> {
     fn better_of_two(&self, rng: &mut fastrand::Rng) -> Option<usize> {
         let first = self.draw(None, rng)?;
         let except = self.set.weighs_evenly().then_some(first);
-        let Some(second) = self.draw(except, rng).filter(|second| *second != first) else { return Some(first) };
+        let Some(second) = self.draw(except, rng).filter(|second| *second != first) else {
+            return Some(first);
+        };
         Some(if self.costs_less(second, first) { second } else { first })
     }
 
@@ -121,7 +123,9 @@ impl Field<'_> {
     /// An endpoint never used is taken to be as fast as the other, but not slower than the default: a newcomer gets its
     /// share at once, and its requests in flight keep it from being flooded before its first answer.
     fn latencies(&self, one: usize, other: usize) -> (f64, f64) {
-        let LoadBalancer::PeakEwma { default_round_trip, decay } = self.choice.policy else { return (1.0, 1.0) };
+        let LoadBalancer::PeakEwma { default_round_trip, decay } = self.choice.policy else {
+            return (1.0, 1.0);
+        };
         let default = default_round_trip.as_nanos() as f64;
         let known = |index| self.endpoint(index).state.latency.estimate_ns(self.choice.at, decay);
         match (known(one), known(other)) {

@@ -47,7 +47,8 @@ mod tests {
 
     #[test]
     fn retries_are_a_share_of_requests_plus_a_few() {
-        let policy = RetryBudget { percent: 20.0, min_retries_per_second: 1, interval: Duration::from_secs(10) };
+        let policy =
+            RetryBudget { percent: 20.0, min_retries_per_second: 1, interval: Duration::from_secs(10) };
         for (requests, retries, expected) in
             [(0, 0, true), (0, 9, true), (0, 10, false), (100, 29, true), (100, 30, false)]
         {
@@ -60,7 +61,8 @@ mod tests {
 
     #[test]
     fn the_budget_comes_back_with_time() {
-        let policy = RetryBudget { percent: 0.0, min_retries_per_second: 1, interval: Duration::from_secs(2) };
+        let policy =
+            RetryBudget { percent: 0.0, min_retries_per_second: 1, interval: Duration::from_secs(2) };
         let budget = Budget::new();
         for _ in 0..2 {
             assert!(budget.allows(Duration::ZERO, &policy));

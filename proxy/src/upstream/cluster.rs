@@ -17,7 +17,7 @@ use crate::telemetry::Telemetry;
 
 use super::balance::{self, Choice};
 use super::endpoint::{Endpoint, EndpointSet, EndpointState};
-use super::lease::{Lease, Picked, PickContext};
+use super::lease::{Lease, PickContext, Picked};
 use super::limits::{ConnectionPermit, Limit, RetryGuard};
 use super::live::Live;
 use super::metrics::{Metrics, RetryOutcome};

@@ -76,7 +76,9 @@ impl System {
             builder.build()
         };
         let built: Result<_, hickory_resolver::net::NetError> = build();
-        Self(built.map_err(|error| format!("the system's DNS configuration (/etc/resolv.conf) cannot be used: {error}")))
+        Self(built.map_err(|error| {
+            format!("the system's DNS configuration (/etc/resolv.conf) cannot be used: {error}")
+        }))
     }
 }
 
@@ -181,7 +183,11 @@ async fn refresh(known: &mut Known, lookup: &impl Lookup) {
         Err(error) => {
             if !std::mem::replace(&mut known.failing, true) {
                 let kept = known.addresses.len();
-                tracing::warn!(host = &*known.name.host, error, "name not resolved; its {kept} addresses stay in use");
+                tracing::warn!(
+                    host = &*known.name.host,
+                    error,
+                    "name not resolved; its {kept} addresses stay in use"
+                );
             }
             known.due = Instant::now() + RETRY;
         }

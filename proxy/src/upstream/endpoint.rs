@@ -176,11 +176,8 @@ impl EndpointSet {
         let total: u64 = weights.iter().sum();
         let mean_weight = total as f64 / candidates.max(1) as f64;
         let even = weights.windows(2).all(|pair| pair[0] == pair[1]);
-        let (cumulative, schedule) = if even {
-            (Vec::new(), Vec::new())
-        } else {
-            (running_sums(&weights), turns(&weights, total))
-        };
+        let (cumulative, schedule) =
+            if even { (Vec::new(), Vec::new()) } else { (running_sums(&weights), turns(&weights, total)) };
         Self { all, candidates, cumulative, mean_weight, schedule }
     }
 

@@ -75,7 +75,9 @@ impl Idle {
 
     /// Drops what is closed or too old, and what stands in the way of a request that waits for a place.
     pub(super) fn sweep(&self, now: Instant) {
-        self.connections.borrow_mut().retain(|kept| !kept.is_over(now) && !kept.connection.is_wanted_elsewhere());
+        self.connections
+            .borrow_mut()
+            .retain(|kept| !kept.is_over(now) && !kept.connection.is_wanted_elsewhere());
     }
 
     /// Closes the connection of this cluster that was idle longest, to make place for another.

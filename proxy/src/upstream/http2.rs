@@ -79,11 +79,7 @@ pub(super) struct DiallingGuard {
 
 impl Multiplexed {
     pub(super) fn new() -> Rc<Self> {
-        Rc::new(Self {
-            connections: RefCell::default(),
-            dialling: RefCell::default(),
-            freed: Rc::default(),
-        })
+        Rc::new(Self { connections: RefCell::default(), dialling: RefCell::default(), freed: Rc::default() })
     }
 
     /// A place on the first connection that has one; those found closed or too old take no more requests.
@@ -131,7 +127,7 @@ impl Multiplexed {
             let idle = connection.streams.get() == 0;
             let unwanted = connection.is_wanted_elsewhere()
                 || connection.idle_since.get() + connection.policy.idle_timeout <= now;
-            !connection.is_over(now) && !(idle && unwanted)
+            !(connection.is_over(now) || idle && unwanted)
         });
     }
 

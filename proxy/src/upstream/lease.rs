@@ -48,7 +48,13 @@ impl Lease {
     /// The place among the cluster's requests was taken by the caller.
     pub(super) fn new(cluster: Arc<Cluster>, endpoint: Arc<Endpoint>, picked: Picked) -> Self {
         endpoint.state.pending.fetch_add(1, Relaxed);
-        Self { cluster, endpoint, started: Cell::new(picked.now), probe: picked.probe, finished: Cell::new(false) }
+        Self {
+            cluster,
+            endpoint,
+            started: Cell::new(picked.now),
+            probe: picked.probe,
+            finished: Cell::new(false),
+        }
     }
 
     /// Where the request goes.

@@ -43,7 +43,8 @@ pub(super) struct Pending(Arc<Live>);
 pub(super) struct Waiting<'a>(&'a Counts);
 
 impl Limit {
-    pub(super) const ALL: [Self; 4] = [Self::Connections, Self::PendingRequests, Self::Requests, Self::Retries];
+    pub(super) const ALL: [Self; 4] =
+        [Self::Connections, Self::PendingRequests, Self::Requests, Self::Retries];
 
     /// The word in metrics.
     pub(super) const fn word(self) -> &'static str {

@@ -99,9 +99,8 @@ impl Live {
         if self.next_probe.load(Relaxed) > at.as_nanos() as u64 {
             return None;
         }
-        let due = |endpoint: &Arc<Endpoint>| {
-            !tried.contains(&endpoint.number()) && endpoint.state.start_probe(at)
-        };
+        let due =
+            |endpoint: &Arc<Endpoint>| !tried.contains(&endpoint.number()) && endpoint.state.start_probe(at);
         let found = set.candidates().iter().position(due)?;
         self.schedule_probe();
         self.show_states();
@@ -228,7 +227,10 @@ impl Drop for Live {
 
 impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Live").field("endpoints", &self.endpoints).field("counts", &self.counts).finish_non_exhaustive()
+        f.debug_struct("Live")
+            .field("endpoints", &self.endpoints)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -236,7 +238,9 @@ impl fmt::Debug for Live {
 fn observe_latency(endpoint: &Endpoint, finished: Finished, load_balancer: &LoadBalancer) {
     let LoadBalancer::PeakEwma { default_round_trip, decay } = *load_balancer else { return };
     let latency = &endpoint.state.latency;
-    let known = || latency.estimate_ns(finished.at, decay).map_or(Duration::ZERO, |ns| Duration::from_nanos(ns as u64));
+    let known = || {
+        latency.estimate_ns(finished.at, decay).map_or(Duration::ZERO, |ns| Duration::from_nanos(ns as u64))
+    };
     let sample = match finished.outcome {
         Outcome::Success => finished.took,
         Outcome::ServerError => finished.took.max(known()),

@@ -75,7 +75,8 @@ impl Metrics {
             labels.push((name, value.into()));
             labels
         };
-        let retries = |outcome| registry.counter("outrigger_upstream_retries_total", with("outcome", outcome));
+        let retries =
+            |outcome| registry.counter("outrigger_upstream_retries_total", with("outcome", outcome));
         let overflow = |limit| registry.counter("outrigger_upstream_overflow_total", with("limit", limit));
         Self {
             endpoints: STATES

@@ -89,9 +89,15 @@ mod tests {
     #[test]
     fn the_last_one_and_a_share_of_the_others_stay() {
         let half = OutlierDetection::default();
-        for (total, ejected, expected) in
-            [(1, 0, false), (2, 0, true), (2, 1, false), (3, 0, true), (3, 1, false), (10, 4, true), (10, 5, false)]
-        {
+        for (total, ejected, expected) in [
+            (1, 0, false),
+            (2, 0, true),
+            (2, 1, false),
+            (3, 0, true),
+            (3, 1, false),
+            (10, 4, true),
+            (10, 5, false),
+        ] {
             assert_eq!(has_room(&half, Crowd { total, ejected }), expected, "{ejected} of {total}");
         }
         let all = OutlierDetection { max_ejection_percent: 100, ..half };

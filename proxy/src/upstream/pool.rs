@@ -29,13 +29,13 @@ use super::limits::{ConnectionPermit, Limit, Pending};
 use crate::worker::Shared;
 
 /// How often a worker looks for connections that are over.
-pub const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a request waits when the limit on connections is reached.
-pub const MAX_CONNECTION_WAIT: Duration = Duration::from_secs(15);
+const MAX_CONNECTION_WAIT: Duration = Duration::from_secs(15);
 
 /// The most targets whose connections one worker keeps; connections to others are used once.
-pub const MAX_TARGETS: usize = 16_384;
+const MAX_TARGETS: usize = 16_384;
 
 /// How often a request may wait for an HTTP/2 connection and find others on its places.
 const MAX_ROUNDS: u32 = 32;

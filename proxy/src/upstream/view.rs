@@ -1,7 +1,6 @@
 //! A cluster as an admin sees it: plain numbers at one moment, ready to be written as JSON.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use super::live::Live;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClusterView {
     /// `outbound|<port>|<host>`.
-    pub name: Arc<str>,
+    pub name: String,
     /// In the order they are configured, draining ones last.
     pub endpoints: Vec<EndpointView>,
     /// Circuit breaker.
@@ -31,7 +30,7 @@ pub struct EndpointView {
     /// Where it is dialled.
     pub address: SocketAddr,
     /// Who must answer there.
-    pub identity: Option<Arc<str>>,
+    pub identity: Option<String>,
     /// Its share.
     pub weight: u32,
     /// Requests in flight.
@@ -87,7 +86,7 @@ pub struct LimitView {
 pub(super) fn of(config: &Config, live: &Live, at: Duration) -> ClusterView {
     let limit = |limit: Limit| LimitView { current: live.counts.now(limit), max: limit.of(&config.limits) };
     ClusterView {
-        name: config.name.clone(),
+        name: config.name.to_string(),
         endpoints: live.endpoints.load().all().iter().map(|endpoint| view(endpoint, config, at)).collect(),
         limits: LimitsView {
             connections: limit(Limit::Connections),
@@ -112,7 +111,7 @@ fn view(endpoint: &Endpoint, config: &Config, at: Duration) -> EndpointView {
     let estimate = endpoint.state.latency.estimate_ns(at, decay);
     EndpointView {
         address: endpoint.config().address,
-        identity: endpoint.config().identity.as_ref().map(|identity| identity.shared()),
+        identity: endpoint.config().identity.as_ref().map(ToString::to_string),
         weight: endpoint.config().weight,
         pending: endpoint.state.pending.load(Relaxed),
         ewma_ms: estimate.map(|ns| (ns / 1e3).round() / 1e3),
