@@ -2,6 +2,7 @@
 //!
 //! Envoy reads values as formats in which `%` starts a command, so a plain `%` is written twice; a value with a
 //! command in it is refused, because it would reach the application as it stands.
+//! A value that is not UTF-8 travels as raw bytes, which Envoy (1.40) passes over and our proxies honour.
 
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue as WireValue, HeaderValueOption};

@@ -49,7 +49,8 @@ pub(super) fn encode(config: &RouteConfig) -> RouteConfiguration {
     RouteConfiguration {
         name: config.name.as_ref().into(),
         virtual_hosts: vec![host],
-        // The changes of a backend come after those of its route.
+        // Says that the changes of a backend come after those of its route. Envoy itself (1.40) lets the route have the
+        // last word on a field that both change.
         most_specific_header_mutations_wins: true,
         ..RouteConfiguration::default()
     }
