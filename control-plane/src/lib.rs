@@ -1,1 +1,15 @@
 //! Configures every proxy over xDS, signs certificates, reports status.
+//!
+//! A change goes through the modules in this order: a `source` sees it, the `world` takes it in, `translate` says what
+//! it means for the data plane, `xds` tells the proxies. `ca` and `token` give workloads their identity. `run` puts it
+//! all together.
+
+pub mod ca;
+pub mod http;
+pub mod run;
+pub mod source;
+pub mod status;
+pub mod token;
+pub mod translate;
+pub mod world;
+pub mod xds;

@@ -1,0 +1,120 @@
+//! The certificate of the control plane's own TLS ports, signed by the root and renewed at half of its life.
+//!
+//! Clients are known by their token or by a certificate of the mesh, so a certificate is asked for but not required.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use outrigger_base::tls::{Alpn, provider};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::ca::Authority;
+use crate::ca::root::SignError;
+
+/// The life of the certificate.
+const VALIDITY: Duration = Duration::from_secs(24 * 3600);
+
+/// Names under which the control plane is reached, beside those the user adds.
+const USUAL_NAMES: [&str; 5] = [
+    "localhost",
+    "outrigger-control-plane",
+    "outrigger-control-plane.outrigger-system",
+    "outrigger-control-plane.outrigger-system.svc",
+    "outrigger-control-plane.outrigger-system.svc.cluster.local",
+];
+
+/// Makes TLS configurations for the ports of the control plane.
+#[derive(Debug)]
+pub struct ServingTls {
+    authority: Arc<Authority>,
+    names: Vec<SanType>,
+    current: Arc<ServerConfig>,
+    renew_at: SystemTime,
+}
+
+/// Why TLS cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServingError {
+    /// A name cannot be part of a certificate.
+    #[error("{0:?} is neither a host name nor an address; choose another --tls-name")]
+    Name(String),
+    /// The certificate cannot be signed.
+    #[error("no certificate can be made for the TLS port: {0}")]
+    Sign(#[from] SignError),
+    /// The key cannot be made.
+    #[error("no key can be made for the TLS port: {0}")]
+    Key(#[from] rcgen::Error),
+    /// TLS refuses the certificate.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+}
+
+impl ServingTls {
+    /// A first configuration. `names` are host names and addresses that clients dial, beside the usual ones.
+    pub fn new(authority: Arc<Authority>, names: &[String], now: SystemTime) -> Result<Self, ServingError> {
+        let usual = USUAL_NAMES.map(str::to_owned);
+        let loopback = ["127.0.0.1".to_owned(), "::1".to_owned()];
+        let names = usual
+            .iter()
+            .chain(&loopback)
+            .chain(names)
+            .map(|name| san(name))
+            .collect::<Result<Vec<_>, _>>()?;
+        let current = configure(&authority, &names, now)?;
+        Ok(Self { authority, names, current, renew_at: now + VALIDITY / 2 })
+    }
+
+    /// The configuration for a handshake now. One that cannot be renewed stays in use.
+    pub fn current(&mut self, now: SystemTime) -> Arc<ServerConfig> {
+        if now >= self.renew_at {
+            match configure(&self.authority, &self.names, now) {
+                Ok(config) => {
+                    self.current = config;
+                    self.renew_at = now + VALIDITY / 2;
+                }
+                Err(error) => tracing::error!("the TLS port keeps its old certificate: {error}"),
+            }
+        }
+        self.current.clone()
+    }
+}
+
+fn san(name: &str) -> Result<SanType, ServingError> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    let bad = || ServingError::Name(name.to_owned());
+    outrigger_model::name::Host::parse(name).map_err(|_| bad())?;
+    Ok(SanType::DnsName(name.try_into().map_err(|_| bad())?))
+}
+
+fn configure(
+    authority: &Authority,
+    names: &[SanType],
+    now: SystemTime,
+) -> Result<Arc<ServerConfig>, ServingError> {
+    let tls = |error: &dyn std::fmt::Display| ServingError::Tls(error.to_string());
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let leaf = authority.root().sign_server(names.to_vec(), &key, VALIDITY, now)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.root().certificate().clone()).map_err(|error| tls(&error))?;
+    let provider = Arc::new(provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| tls(&error))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| tls(&error))?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(vec![leaf.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .map_err(|error| tls(&error))?;
+    config.alpn_protocols = vec![Alpn::H2.id().to_vec()];
+    // A resumed session would not show its certificate again.
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,293 @@
+//! The control plane as a program: flags, start, work, drain. Used by the stand-alone binary, by the CLI and by tests.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server as ads;
+use outrigger_base::admin::{self, Readiness};
+use outrigger_base::ca::istio_certificate_service_server::IstioCertificateServiceServer;
+use outrigger_base::lifecycle::drain::{self, Drain, DrainTrigger};
+use outrigger_base::lifecycle::exit::ExitError;
+use outrigger_base::lifecycle::supervisor::Supervisor;
+use outrigger_base::lifecycle::{ready, signals};
+use outrigger_base::telemetry::logs::{self, LogFormat, LogOptions};
+use outrigger_base::telemetry::metrics::Registry;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tonic::service::Routes;
+
+use crate::ca::root::Root;
+use crate::ca::serving::ServingTls;
+use crate::ca::store::Store;
+use crate::ca::{Authority, CertificateService};
+use crate::http;
+use crate::http::meters::Meters;
+use crate::token::TokenKeys;
+use crate::token::gate::Gate;
+use crate::xds::{Discovery, Hub, MAX_REQUEST_BYTES};
+use changes::{Changes, Source};
+use serve::Security;
+
+mod changes;
+pub(crate) mod serve;
+
+/// How long streams and calls may take to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Threads that serve; what is more goes to the proxies.
+const WORKER_THREADS: usize = 2;
+/// Updates of the source that wait to be applied.
+const MAX_UPDATES: usize = 16;
+/// The largest certificate call, in bytes.
+const MAX_CSR_CALL_BYTES: usize = 64 * 1024;
+
+/// The name of the program in messages.
+const PROGRAM: &str = "outrigger-control-plane";
+
+/// Flags of the control plane.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Directory of YAML files that describe the mesh; watched for changes.
+    #[arg(long, value_name = "DIR", env = "OUTRIGGER_CONFIG")]
+    pub config: PathBuf,
+    /// Directory for the root key and other state [default: $XDG_STATE_HOME/outrigger or ~/.local/state/outrigger].
+    #[arg(long, value_name = "DIR", env = "OUTRIGGER_DATA")]
+    pub data: Option<PathBuf>,
+    /// Address of discovery and certificates without TLS; callers from loopback need no token.
+    #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_XDS", default_value = "127.0.0.1:15010")]
+    pub xds: SocketAddr,
+    /// Address of discovery and certificates with TLS, for example 0.0.0.0:15012; off unless given.
+    #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_XDS_TLS")]
+    pub xds_tls: Option<SocketAddr>,
+    /// Host name or address by which proxies dial the TLS port; repeatable.
+    #[arg(long, value_name = "NAME", env = "OUTRIGGER_TLS_NAME", value_delimiter = ',')]
+    pub tls_name: Vec<String>,
+    /// Address of metrics, health and the JSON API.
+    #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_HTTP", default_value = "127.0.0.1:15014")]
+    pub http: SocketAddr,
+    /// File that is written when the control plane is ready, with its addresses as JSON.
+    #[arg(long, value_name = "FILE", env = "OUTRIGGER_READY_FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Open file descriptor that gets the same line.
+    #[arg(long, value_name = "N", env = "OUTRIGGER_READY_FD")]
+    pub ready_fd: Option<i32>,
+    /// Log format: auto (text on a terminal, JSON otherwise), text or json.
+    #[arg(long, value_name = "FORMAT", env = "OUTRIGGER_LOG_FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+    /// Log level, or a list of target=level.
+    #[arg(long, value_name = "FILTER", env = "OUTRIGGER_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// The line of `--ready-file`. Keys are stable.
+#[derive(Debug, Serialize)]
+struct Ready {
+    pid: u32,
+    xds: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    xds_tls: Option<SocketAddr>,
+    http: SocketAddr,
+}
+
+/// Ports that are open.
+struct Ports {
+    xds: TcpListener,
+    xds_tls: Option<TcpListener>,
+    http: TcpListener,
+}
+
+/// What the data directory holds.
+struct Secrets {
+    authority: Arc<Authority>,
+    tokens: Arc<TokenKeys>,
+}
+
+/// Runs the control plane with a runtime and logs of its own until SIGTERM or SIGINT; the exit code for `main`.
+pub fn run_blocking(options: Options) -> ExitCode {
+    match start_runtime(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(PROGRAM),
+    }
+}
+
+/// The data directory to use: the one given, or the one in the user's state home.
+pub fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, ExitError> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    given
+        .or_else(|| absolute("XDG_STATE_HOME").map(|home| home.join("outrigger")))
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state/outrigger")))
+        .ok_or_else(|| {
+            ExitError::usage("there is no home directory for state; give a directory with --data DIR")
+        })
+}
+
+/// Runs the control plane until `shutdown` resolves, then lets streams end. Logs are the caller's.
+///
+/// # Errors
+///
+/// When it cannot start, or when a part of it fails.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), ExitError> {
+    let secrets = open_data(data_dir(options.data.clone())?).await?;
+    let ports = Ports::open(&options).await?;
+    let (trigger, drain) = drain::new(DRAIN_TIMEOUT);
+    let mut supervisor = Supervisor::new(drain.clone());
+
+    let (updates, received) = mpsc::channel(MAX_UPDATES);
+    let mut source = Source::new(options.config.clone(), updates);
+    let mut changes = Changes::new(received);
+    let mut shutdown = std::pin::pin!(shutdown);
+    let world = tokio::select! {
+        world = changes.first() => world,
+        error = source.failure() => return Err(ExitError::failure(error)),
+        () = &mut shutdown => return Ok(()),
+    };
+
+    let registry = Registry::new();
+    let meters = Meters::new(registry.clone());
+    let hub = Hub::new(world, meters.clone());
+    changes.report(&meters);
+    supervisor.spawn("source", source.run());
+    supervisor.spawn("world", changes.run(hub.clone(), meters.clone(), drain.clone()));
+    let pushing = (hub.clone(), drain.clone());
+    supervisor.spawn("push", async move { never_fails(pushing.0.run(pushing.1)).await });
+
+    let program = Program { hub, registry, meters, secrets, drain };
+    let ready = ports.ready()?;
+    let (readiness, http) = program.serve(ports, &options, &mut supervisor)?;
+    ready::write(options.ready_file.as_deref(), options.ready_fd, &ready).map_err(ExitError::failure)?;
+    tracing::info!(xds = %ready.xds, http = %ready.http, "the control plane is ready");
+    let outcome = tokio::select! {
+        () = shutdown => Ok(()),
+        failure = supervisor.failure() => Err(ExitError::failure(failure)),
+    };
+    readiness.send_replace(Readiness::Draining);
+    finish(trigger, http).await;
+    outcome
+}
+
+fn start_runtime(options: Options) -> Result<(), ExitError> {
+    let log = LogOptions { format: options.log_format, filter: options.log_level.clone() };
+    logs::init(&log).map_err(ExitError::usage)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| ExitError::failure(format_args!("the runtime cannot be started: {error}")))?;
+    runtime.block_on(async {
+        let mut signals = signals::signals()
+            .map_err(|error| ExitError::failure(format_args!("signals cannot be received: {error}")))?;
+        let shutdown = async move {
+            let signal = signals.next().await;
+            tracing::info!(%signal, "the control plane ends");
+        };
+        run(options, shutdown).await
+    })
+}
+
+/// Reads or makes keys; on a thread that may block, because another process may hold the directory.
+async fn open_data(dir: PathBuf) -> Result<Secrets, ExitError> {
+    let open = move || {
+        let store = Store::open(&dir)?;
+        let authority = Arc::new(Authority::new(Root::open(&store, SystemTime::now())?));
+        let tokens = Arc::new(TokenKeys::open(&store)?);
+        Ok(Secrets { authority, tokens })
+    };
+    match tokio::task::spawn_blocking(open).await {
+        Ok(opened) => opened.map_err(|error: crate::ca::store::StoreError| ExitError::failure(error)),
+        Err(error) => {
+            Err(ExitError::failure(format_args!("the data directory could not be opened: {error}")))
+        }
+    }
+}
+
+/// Lets streams end, then the port that shows how they do.
+async fn finish(trigger: DrainTrigger, http: DrainTrigger) {
+    let drained = trigger.drain_and_wait().await;
+    if drained.left > 0 {
+        tracing::warn!(left = drained.left, "some streams were cut off");
+    }
+    http.drain_and_wait().await;
+}
+
+async fn never_fails(work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    work.await;
+    Ok(())
+}
+
+impl Ports {
+    async fn open(options: &Options) -> Result<Self, ExitError> {
+        let xds = admin::bind(options.xds, "--xds").await.map_err(ExitError::failure)?;
+        let xds_tls = match options.xds_tls {
+            Some(address) => Some(admin::bind(address, "--xds-tls").await.map_err(ExitError::failure)?),
+            None => None,
+        };
+        let http = admin::bind(options.http, "--http").await.map_err(ExitError::failure)?;
+        Ok(Self { xds, xds_tls, http })
+    }
+
+    fn ready(&self) -> Result<Ready, ExitError> {
+        let address = |listener: &TcpListener| listener.local_addr().map_err(ExitError::failure);
+        Ok(Ready {
+            pid: std::process::id(),
+            xds: address(&self.xds)?,
+            xds_tls: self.xds_tls.as_ref().map(address).transpose()?,
+            http: address(&self.http)?,
+        })
+    }
+}
+
+/// The parts that serve.
+struct Program {
+    hub: Arc<Hub>,
+    registry: Arc<Registry>,
+    meters: Meters,
+    secrets: Secrets,
+    drain: Drain,
+}
+
+impl Program {
+    /// Serves on all ports. Gives the readiness to set, and the trigger that ends the HTTP port.
+    fn serve(
+        self,
+        ports: Ports,
+        options: &Options,
+        supervisor: &mut Supervisor,
+    ) -> Result<(watch::Sender<Readiness>, DrainTrigger), ExitError> {
+        let routes = self.routes();
+        let drain = self.drain;
+        let plain = (routes.clone(), drain.clone());
+        supervisor.spawn("xds", never_fails(serve::serve(ports.xds, Security::Plaintext, plain.0, plain.1)));
+        if let Some(listener) = ports.xds_tls {
+            let tls = ServingTls::new(self.secrets.authority, &options.tls_name, SystemTime::now());
+            let tls = Security::Tls(Box::new(tls.map_err(ExitError::usage)?));
+            supervisor.spawn("xds-tls", never_fails(serve::serve(listener, tls, routes, drain)));
+        }
+        let (trigger, drain) = drain::new(DRAIN_TIMEOUT);
+        let (readiness, ready) = watch::channel(Readiness::Ready);
+        let router = http::router(self.hub, self.registry, ready);
+        supervisor.spawn("http", never_fails(admin::serve(ports.http, router, drain)));
+        Ok((readiness, trigger))
+    }
+
+    /// The gRPC services.
+    fn routes(&self) -> Routes {
+        let gate = Gate::new(self.secrets.tokens.clone(), self.meters.clone());
+        let authority = self.secrets.authority.clone();
+        let certificates =
+            CertificateService::new(authority, gate.clone(), self.hub.clone(), self.meters.clone());
+        let discovery = Discovery::new(self.hub.clone(), gate, self.drain.clone());
+        Routes::new(
+            ads::AggregatedDiscoveryServiceServer::new(discovery)
+                .max_decoding_message_size(MAX_REQUEST_BYTES),
+        )
+        .add_service(
+            IstioCertificateServiceServer::new(certificates).max_decoding_message_size(MAX_CSR_CALL_BYTES),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! Workload tokens for plain hosts: how a proxy that no Kubernetes vouches for proves which workload it is.
+//!
+//! A token is a JWT signed with ES256 by a key that stays in the data directory. Its claims name a service account,
+//! from which the identity in the certificate is made; nothing else the proxy says counts. Only ES256 is accepted,
+//! whatever the header of a token asks for (RFC 8725, section 3.1).
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use outrigger_model::identity::{SpiffeId, SpiffeIdError};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use serde::{Deserialize, Serialize};
+
+use crate::ca::store::{Store, StoreError};
+
+pub mod gate;
+
+/// Who issues tokens.
+const ISSUER: &str = "outrigger";
+/// For whom they are (contracts, section 3).
+const AUDIENCE: &str = "outrigger";
+/// The file of the signing key.
+const KEY_FILE: &str = "token-key.pem";
+/// The longest token that is looked at, in bytes.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// The longest life a token may have.
+pub const MAX_TTL: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The service account a token stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caller {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub service_account: String,
+}
+
+/// Signs and verifies tokens.
+pub struct TokenKeys {
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    validation: Validation,
+}
+
+/// Why a token cannot be issued.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The data directory or its key cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The namespace or the service account cannot be part of an identity.
+    #[error("no identity can be made for this token: {0}")]
+    Name(#[from] SpiffeIdError),
+    /// The life asked for is out of range.
+    #[error("a token lives for 1 second to 366 days; choose another --ttl")]
+    Ttl,
+    /// Signing failed.
+    #[error("the token cannot be signed: {0}")]
+    Sign(#[from] jsonwebtoken::errors::Error),
+}
+
+/// Why a token proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not a token, or one without the claims it needs.
+    #[error("the token is not one of ours: {0}")]
+    Malformed(String),
+    /// Signed in a way that we do not accept, or not at all.
+    #[error("the token is signed with {0:?}, only ES256 is accepted")]
+    Algorithm(String),
+    /// Not signed by our key.
+    #[error(
+        "the signature of the token is wrong: it was made by another control plane or changed on the way"
+    )]
+    Forged,
+    /// Its time is over.
+    #[error("the token has expired; make a new one with: outrigger token create")]
+    Expired,
+    /// Made for somebody else.
+    #[error("the token is not meant for this service: its audience is not \"outrigger\"")]
+    Audience,
+    /// Made by somebody else.
+    #[error("the issuer of the token is not \"outrigger\"")]
+    Issuer,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: String,
+    namespace: String,
+    service_account: String,
+    iat: u64,
+    exp: u64,
+    jti: String,
+}
+
+/// What the header of a token says about itself; read apart because libraries refuse to name an unknown algorithm.
+#[derive(Deserialize)]
+struct ClaimedHeader {
+    alg: String,
+}
+
+/// Makes a token for a service account that is valid for `ttl`. Makes the key, and the directory, on first use.
+pub fn issue(
+    data_dir: &Path,
+    namespace: &str,
+    service_account: &str,
+    ttl: Duration,
+) -> Result<String, IssueError> {
+    let keys = TokenKeys::open(&Store::open(data_dir)?)?;
+    let caller = Caller { namespace: namespace.to_owned(), service_account: service_account.to_owned() };
+    keys.issue(&caller, ttl, SystemTime::now())
+}
+
+impl TokenKeys {
+    /// Reads the key of the data directory, makes it on first use.
+    pub fn open(store: &Store) -> Result<Self, StoreError> {
+        let pem = match store.read_key(KEY_FILE)? {
+            Some(pem) => pem,
+            None => Self::create(store)?,
+        };
+        let key = KeyPair::from_pem(&pem)
+            .ok()
+            .filter(|key| key.algorithm() == &PKCS_ECDSA_P256_SHA256)
+            .ok_or_else(|| {
+                let fix = "restore the file, or delete it to have a new key made (tokens made so far end)";
+                store.error(KEY_FILE, "is not an ECDSA P-256 key in PEM", fix)
+            })?;
+        Ok(Self::new(&key))
+    }
+
+    fn create(store: &Store) -> Result<String, StoreError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|source| {
+            store.error(KEY_FILE, format_args!("no key can be made: {source}"), "try again")
+        })?;
+        let pem = key.serialize_pem();
+        store.write_key(KEY_FILE, &pem)?;
+        Ok(pem)
+    }
+
+    fn new(key: &KeyPair) -> Self {
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.leeway = 0;
+        validation.validate_nbf = true;
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        Self {
+            signing: EncodingKey::from_ec_der(key.serialized_der()),
+            verifying: DecodingKey::from_ec_der(key.der_bytes()),
+            validation,
+        }
+    }
+
+    /// Makes a token.
+    pub fn issue(&self, caller: &Caller, ttl: Duration, now: SystemTime) -> Result<String, IssueError> {
+        SpiffeId::new("cluster.local", &caller.namespace, &caller.service_account)?;
+        if ttl < Duration::from_secs(1) || ttl > MAX_TTL {
+            return Err(IssueError::Ttl);
+        }
+        let iat = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub: caller.subject(),
+            namespace: caller.namespace.clone(),
+            service_account: caller.service_account.clone(),
+            iat,
+            exp: iat + ttl.as_secs(),
+            jti: token_id(),
+        };
+        Ok(jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.signing)?)
+    }
+
+    /// Who the token stands for, or why it stands for nobody.
+    pub fn verify(&self, token: &str) -> Result<Caller, TokenError> {
+        check_algorithm(token)?;
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.validation)
+            .map_err(|error| TokenError::from_kind(error.kind()))?
+            .claims;
+        let caller = Caller { namespace: claims.namespace, service_account: claims.service_account };
+        if claims.sub != caller.subject() {
+            return Err(TokenError::Malformed("its subject and its namespace disagree".to_owned()));
+        }
+        Ok(caller)
+    }
+}
+
+impl Caller {
+    /// The caller's identity in a trust domain.
+    pub fn identity(&self, trust_domain: &str) -> Result<SpiffeId, SpiffeIdError> {
+        SpiffeId::new(trust_domain, &self.namespace, &self.service_account)
+    }
+
+    fn subject(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.service_account)
+    }
+}
+
+impl TokenError {
+    /// One word for metrics.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Algorithm(_) => "algorithm",
+            Self::Forged => "forged",
+            Self::Expired => "expired",
+            Self::Audience => "audience",
+            Self::Issuer => "issuer",
+        }
+    }
+
+    fn from_kind(kind: &ErrorKind) -> Self {
+        match kind {
+            ErrorKind::InvalidSignature => Self::Forged,
+            ErrorKind::ExpiredSignature => Self::Expired,
+            ErrorKind::InvalidAudience => Self::Audience,
+            ErrorKind::InvalidIssuer => Self::Issuer,
+            ErrorKind::InvalidAlgorithm => Self::Algorithm("another algorithm".to_owned()),
+            ErrorKind::MissingRequiredClaim(claim) => Self::Malformed(format!("it has no claim {claim:?}")),
+            _ => Self::Malformed("it cannot be read".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenKeys").finish_non_exhaustive()
+    }
+}
+
+/// Refuses what is too long, not a JWT, or not signed with ES256, before anything is verified.
+fn check_algorithm(token: &str) -> Result<(), TokenError> {
+    let malformed = |why: &str| TokenError::Malformed(why.to_owned());
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(malformed("it is too long"));
+    }
+    let header = token.split('.').next().unwrap_or_default();
+    let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| malformed("it is not a JWT"))?;
+    let header: ClaimedHeader = serde_json::from_slice(&header).map_err(|_| malformed("it is not a JWT"))?;
+    if header.alg != "ES256" {
+        return Err(TokenError::Algorithm(header.alg.chars().take(16).collect()));
+    }
+    Ok(())
+}
+
+fn token_id() -> String {
+    let mut bytes = [0; 16];
+    // The id is for people who compare logs; without randomness it is merely not unique.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! One discovery stream: requests in, responses out, in between whatever changes.
+//!
+//! A session is driven by the reader of its responses, so a client that does not read gets nothing computed and
+//! holds no queue. There is at most one response of a type in flight.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use outrigger_base::lifecycle::drain::{Drain, DrainGuard};
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+use tonic::{Status, Streaming};
+
+use crate::token::Caller;
+use crate::xds::MAX_STREAMS;
+use crate::xds::board::Board;
+use crate::xds::connections::{Identification, Place};
+use crate::xds::hub::{Batch, Hub};
+use crate::xds::node;
+use crate::xds::subscription::View;
+
+/// How long a client may take for its first request.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// One of the two variants of the protocol.
+pub(crate) trait Protocol: Send + 'static {
+    /// What the client sends.
+    type Request: Send + 'static;
+    /// What it gets.
+    type Response: Send + 'static;
+    /// Its name in status and logs.
+    const WORD: &'static str;
+
+    /// Who sends a request, as far as it says so.
+    fn take_node(request: &mut Self::Request) -> Option<Node>;
+    /// Takes in a request. An error ends the stream.
+    fn accept(board: &mut Board, request: Self::Request) -> Result<(), Status>;
+    /// The next response, if there is something to say.
+    fn respond(board: &mut Board) -> Option<Self::Response>;
+}
+
+/// What is known of a stream before its first request.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) caller: Option<Caller>,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) drain: Drain,
+}
+
+struct Session<P: Protocol> {
+    admission: Admission,
+    requests: Streaming<P::Request>,
+    batches: broadcast::Receiver<Arc<Batch>>,
+    /// A place that nobody has been seated on.
+    place: Option<Place>,
+    board: Option<Board>,
+    ended: bool,
+    _guard: DrainGuard,
+}
+
+/// What wakes a session.
+enum Event<R> {
+    Request(R),
+    Push(Result<Arc<Batch>, broadcast::error::RecvError>),
+    End,
+}
+
+/// The responses to a stream of requests.
+pub(crate) fn serve<P: Protocol>(
+    admission: Admission,
+    requests: Streaming<P::Request>,
+) -> Result<impl Stream<Item = Result<P::Response, Status>> + Send, Status> {
+    let place = admission.hub.connections().enter().ok_or_else(|| {
+        Status::resource_exhausted(format!("this control plane serves at most {MAX_STREAMS} streams"))
+    })?;
+    let session = Session::<P> {
+        batches: admission.hub.batches(),
+        _guard: admission.drain.guard(),
+        admission,
+        requests,
+        place: Some(place),
+        board: None,
+        ended: false,
+    };
+    Ok(unfold(session, |mut session| async {
+        let item = session.next().await?;
+        Some((item, session))
+    }))
+}
+
+impl<P: Protocol> Session<P> {
+    async fn next(&mut self) -> Option<Result<P::Response, Status>> {
+        if self.ended {
+            return None;
+        }
+        let response = self.step().await.transpose();
+        if !matches!(response, Some(Ok(_))) {
+            self.ended = true;
+            self.board = None;
+        }
+        response
+    }
+
+    /// The next response; `None` at the end of the stream.
+    async fn step(&mut self) -> Result<Option<P::Response>, Status> {
+        if self.board.is_none() && !self.open().await? {
+            return Ok(None);
+        }
+        loop {
+            let Some(board) = &mut self.board else { return Ok(None) };
+            if let Some(response) = P::respond(board) {
+                return Ok(Some(response));
+            }
+            board.settle();
+            match self.event().await? {
+                Event::Request(request) => self.with_board(|board| P::accept(board, request))?,
+                Event::Push(batch) => self.with_board(|board| board.take(batch))?,
+                Event::End => return Ok(None),
+            }
+        }
+    }
+
+    async fn event(&mut self) -> Result<Event<P::Request>, Status> {
+        tokio::select! {
+            request = self.requests.message() => Ok(request?.map_or(Event::End, Event::Request)),
+            batch = self.batches.recv() => Ok(Event::Push(batch)),
+            () = self.admission.drain.started() => Ok(Event::End),
+        }
+    }
+
+    fn with_board(&mut self, work: impl FnOnce(&mut Board) -> Result<(), Status>) -> Result<(), Status> {
+        self.board.as_mut().map_or(Ok(()), work)
+    }
+
+    /// Waits for the first request, which says who the client is. `false` when the stream ends before it.
+    async fn open(&mut self) -> Result<bool, Status> {
+        let first = tokio::select! {
+            first = timeout(FIRST_REQUEST_TIMEOUT, self.requests.message()) => first,
+            () = self.admission.drain.started() => return Ok(false),
+        };
+        let first = first.map_err(|_| Status::deadline_exceeded("no request came within 15 s"))?;
+        let (Some(mut request), Some(mut place)) = (first?, self.place.take()) else { return Ok(false) };
+        let node = P::take_node(&mut request).unwrap_or_default();
+        let client = Arc::new(node::client(&node, self.admission.caller.as_ref())?);
+        let who = Identification {
+            id: node.id,
+            namespace: client.namespace.clone(),
+            service_account: self.admission.caller.as_ref().map(|caller| caller.service_account.clone()),
+            address: self.admission.address,
+            protocol: P::WORD,
+        };
+        tracing::info!(proxy.id = who.id, downstream.addr = ?who.address, protocol = P::WORD, "a client has connected");
+        let connection = place.identify(who);
+        let mut board = Board::new(View { hub: self.admission.hub.clone(), client }, connection, place);
+        P::accept(&mut board, request)?;
+        self.board = Some(board);
+        Ok(true)
+    }
+}
