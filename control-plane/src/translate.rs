@@ -11,22 +11,30 @@ use outrigger_model::name::{Destination, INBOUND};
 use outrigger_model::resource::{Resource, ResourceType};
 use outrigger_resources::Object;
 
-mod target;
-mod protocol;
-mod member;
 mod attached;
-mod listener;
-mod routes;
-mod http;
-mod grpc;
-mod order;
 mod backend;
 mod cluster;
-mod policy;
 mod endpoints;
+mod grpc;
+mod http;
 mod inbound;
+mod listener;
+mod member;
+mod order;
+mod policy;
+mod protocol;
+mod routes;
+mod target;
 
-use target::{ExternalPortOf, PortOf, Target};
+pub(crate) use attached::{has_rules, means, routes_on, suits};
+pub(crate) use backend::{Changes, cluster as backend_cluster};
+pub(crate) use endpoints::of_service as endpoints_of_service;
+pub(crate) use member::Member;
+pub(crate) use policy::{in_force as policy_in_force, not_applied as policy_not_applied};
+pub(crate) use protocol::Declared;
+pub(crate) use target::PortOf;
+
+use target::{ExternalPortOf, Target};
 
 use crate::world::{Changed, World};
 

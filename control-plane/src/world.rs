@@ -208,4 +208,6 @@ fn reference(kind: Kind, namespace: &str, name: &str) -> ObjectRef {
 }
 
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use outrigger_model::route::{Action, Backend, BackendTarget, Forward, HeaderChanges};
+use outrigger_resources::Kind;
 use outrigger_resources::external_service::{ExternalService, Resolution};
 use outrigger_resources::kubernetes::{Service, ServiceType};
 use outrigger_resources::route::{BackendObject, BackendRef, Filter, HeaderModifier};
-use outrigger_resources::Kind;
 
 use super::target::{ExternalPortOf, PortOf};
 use crate::world::{World, backend_reference};
@@ -65,11 +65,13 @@ pub(crate) fn cluster(
     route_namespace: &Arc<str>,
 ) -> Result<Arc<str>, BackendFault> {
     let Some(reference) = backend_reference(backend, route_namespace) else {
-        let message = format!("{}/{} is not a kind that takes traffic; use a Service", backend.kind, backend.name);
+        let message =
+            format!("{}/{} is not a kind that takes traffic; use a Service", backend.kind, backend.name);
         return Err(BackendFault { reason: "InvalidKind", message });
     };
     if reference.namespace != *route_namespace {
-        let message = format!("{reference} is in another namespace, which needs a ReferenceGrant; not applied yet");
+        let message =
+            format!("{reference} is in another namespace, which needs a ReferenceGrant; not applied yet");
         return Err(BackendFault { reason: "RefNotPermitted", message });
     }
     let found = match reference.kind {
@@ -77,7 +79,9 @@ pub(crate) fn cluster(
             let external = world.external_service(&reference.namespace, &reference.name);
             external.map(|external| external_cluster(external, backend.port))
         }
-        _ => world.service(&reference.namespace, &reference.name).map(|service| service_cluster(service, backend.port)),
+        _ => world
+            .service(&reference.namespace, &reference.name)
+            .map(|service| service_cluster(service, backend.port)),
     };
     let cluster = found.unwrap_or_else(|| Err("is not there".to_owned()));
     cluster.map_err(|why| BackendFault { reason: "BackendNotFound", message: format!("{reference} {why}") })
@@ -90,7 +94,12 @@ fn share(world: &World, backend: &BackendRef, route_namespace: &Arc<str>) -> Bac
         Ok((cluster, changes)) => (BackendTarget::Cluster(cluster), changes),
         Err(why) => (BackendTarget::Invalid(why.into()), Changes::default()),
     };
-    Backend { target, weight: backend.weight, request_headers: changes.request, response_headers: changes.response }
+    Backend {
+        target,
+        weight: backend.weight,
+        request_headers: changes.request,
+        response_headers: changes.response,
+    }
 }
 
 fn service_cluster(service: &Service, port: Option<u16>) -> Result<Arc<str>, String> {
@@ -104,7 +113,9 @@ fn service_cluster(service: &Service, port: Option<u16>) -> Result<Arc<str>, Str
 
 fn external_cluster(external: &ExternalService, port: Option<u16>) -> Result<Arc<str>, String> {
     if external.spec.resolution == Resolution::Passthrough {
-        return Err("has resolution Passthrough, which this version does not apply; use DNS or Static".to_owned());
+        return Err(
+            "has resolution Passthrough, which this version does not apply; use DNS or Static".to_owned()
+        );
     }
     let only = match external.spec.ports.as_slice() {
         [only] => Some(only.port),
@@ -112,7 +123,8 @@ fn external_cluster(external: &ExternalService, port: Option<u16>) -> Result<Arc
     };
     let Some(port) = port.or(only) else { return Err("needs a port in the backendRef".to_owned()) };
     let host = external.spec.hosts.first().ok_or("has no host")?;
-    let found = ExternalPortOf::find(external, host.clone(), port).ok_or_else(|| format!("has no port {port}"))?;
+    let found =
+        ExternalPortOf::find(external, host.clone(), port).ok_or_else(|| format!("has no port {port}"))?;
     Ok(found.destination().cluster_name().into())
 }
 

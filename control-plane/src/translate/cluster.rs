@@ -26,8 +26,11 @@ pub(super) fn cluster(world: &World, target: &Target<'_>, name: &str) -> Cluster
         }
         Target::Workload(workload) => {
             let meta = workload.member.meta();
-            let reference =
-                ServiceRef { kind: "Address".into(), namespace: meta.namespace.clone(), name: meta.name.clone() };
+            let reference = ServiceRef {
+                kind: "Address".into(),
+                namespace: meta.namespace.clone(),
+                name: meta.name.clone(),
+            };
             (reference, Treatment::default())
         }
     };
@@ -60,7 +63,9 @@ pub(super) fn is_eds(target: &Target<'_>) -> bool {
 /// Each host of an ExternalService is a cluster of its own: what serves one need not serve another.
 fn discovery(target: &Target<'_>) -> Discovery {
     match target {
-        Target::External(ExternalPortOf { external, port, host }) if external.spec.resolution == Resolution::Dns => {
+        Target::External(ExternalPortOf { external, port, host })
+            if external.spec.resolution == Resolution::Dns =>
+        {
             Discovery::Dns(vec![DnsName { host: Arc::clone(host), port: port.port }])
         }
         _ => Discovery::Eds,

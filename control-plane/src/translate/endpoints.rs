@@ -20,7 +20,9 @@ pub(super) fn endpoints(world: &World, target: &Target<'_>, name: &str) -> Endpo
         Target::Service(port) => of_service(world, *port).into_values().collect(),
         Target::External(port) => {
             let addresses = port.external.spec.endpoints.iter();
-            addresses.map(|address| unknown(SocketAddr::new(*address, port.port.port), Health::Healthy)).collect()
+            addresses
+                .map(|address| unknown(SocketAddr::new(*address, port.port.port), Health::Healthy))
+                .collect()
         }
         Target::Workload(at) => {
             let health = at.member.health(true).unwrap_or(Health::Healthy);

@@ -60,7 +60,8 @@ fn rank(matches: &GrpcMatch, place: Place) -> Rank {
 
 fn template(world: &World, route: &GrpcRoute, rule: &GrpcRule) -> Route {
     let meta = &route.meta;
-    let object = ObjectRef { kind: Kind::GrpcRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
+    let object =
+        ObjectRef { kind: Kind::GrpcRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
     let (changes, action) = match Changes::of(&rule.filters) {
         Ok(changes) => (changes, action(world, &rule.backend_refs, &meta.namespace)),
         Err(why) => (Changes::default(), Action::NoBackend { why: why.into() }),
@@ -78,7 +79,9 @@ fn condition(matches: &GrpcMatch) -> Option<RouteMatch> {
     let path = match &matches.method {
         None => PathMatch::default(),
         Some(GrpcMethodMatch::Exact { service, method }) => exact(service.as_ref(), method.as_ref())?,
-        Some(GrpcMethodMatch::Regex { service, method }) => regex(text(service.as_ref()), text(method.as_ref()))?,
+        Some(GrpcMethodMatch::Regex { service, method }) => {
+            regex(text(service.as_ref()), text(method.as_ref()))?
+        }
     };
     Some(RouteMatch { path, method: None, headers: headers(&matches.headers)?, query: Vec::new() })
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_model::policy::RetryPolicy;
-use outrigger_model::route::{Action, HeaderMatch, PathMatch, Pattern, QueryMatch, Route, RouteMatch, ValueMatch};
+use outrigger_model::route::{
+    Action, HeaderMatch, PathMatch, Pattern, QueryMatch, Route, RouteMatch, ValueMatch,
+};
 use outrigger_resources::route::{
     self as resources, Expression, HttpMatch, HttpRoute, HttpRule, Retry, Timeouts,
 };
@@ -45,7 +47,8 @@ pub(super) fn routes(world: &World, routes: &[&HttpRoute]) -> Vec<Route> {
         for rule in &route.spec.rules {
             let template = template(world, route, rule);
             for (match_index, matches) in rule.matches.iter().enumerate() {
-                let place = super::order::Place { route: route_index, rule: rule.index, matching: match_index };
+                let place =
+                    super::order::Place { route: route_index, rule: rule.index, matching: match_index };
                 let Some(matches) = condition(matches) else { continue };
                 ranked.push((rank(&matches, place), Route { matches, ..template.clone() }));
             }
@@ -72,7 +75,8 @@ fn rank(matches: &RouteMatch, place: super::order::Place) -> Rank {
 /// What a rule does, still without its matches.
 fn template(world: &World, route: &HttpRoute, rule: &HttpRule) -> Route {
     let meta = &route.meta;
-    let object = ObjectRef { kind: Kind::HttpRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
+    let object =
+        ObjectRef { kind: Kind::HttpRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
     let (changes, action) = match Changes::of(&rule.filters) {
         Ok(changes) => (changes, action(world, &rule.backend_refs, &meta.namespace)),
         Err(why) => (Changes::default(), Action::NoBackend { why: why.into() }),
@@ -123,9 +127,10 @@ fn condition(matches: &HttpMatch) -> Option<RouteMatch> {
         resources::PathMatch::Prefix(prefix) => PathMatch::Prefix(prefix.trim_end_matches('/').into()),
         resources::PathMatch::Regex(expression) => PathMatch::Regex(pattern(expression)?),
     };
-    let query = matches.query_params.iter().map(|query| {
-        Some(QueryMatch { name: query.name.clone(), value: value(&query.value)? })
-    });
+    let query = matches
+        .query_params
+        .iter()
+        .map(|query| Some(QueryMatch { name: query.name.clone(), value: value(&query.value)? }));
     Some(RouteMatch {
         path,
         method: matches.method.clone(),
@@ -137,7 +142,9 @@ fn condition(matches: &HttpMatch) -> Option<RouteMatch> {
 /// Conditions on headers, as HTTPRoute and GRPCRoute share them.
 pub(super) fn headers(matches: &[resources::HeaderMatch]) -> Option<Vec<HeaderMatch>> {
     let headers = matches.iter();
-    headers.map(|header| Some(HeaderMatch { name: header.name.clone(), value: value(&header.value)? })).collect()
+    headers
+        .map(|header| Some(HeaderMatch { name: header.name.clone(), value: value(&header.value)? }))
+        .collect()
 }
 
 /// An expression as the data plane holds it.

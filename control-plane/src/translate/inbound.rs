@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use outrigger_model::inbound::{AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol};
+use outrigger_model::inbound::{
+    AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol,
+};
 use outrigger_resources::kubernetes::{Service, ServicePort, TargetPort};
 use outrigger_resources::mesh_config::{self as resources, MeshConfigSpec};
 use outrigger_resources::{Kind, Meta, Object, ObjectRef};

@@ -88,7 +88,8 @@ fn declared_at(world: &World, at: WorkloadAt<'_>) -> Declared {
 /// A backend that cannot be used takes its share with it: as there is no answer to give, the connection is closed.
 fn opaque_route(world: &World, route: &TcpRoute) -> OpaqueRoute {
     let meta = &route.meta;
-    let object = ObjectRef { kind: Kind::TcpRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
+    let object =
+        ObjectRef { kind: Kind::TcpRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
     let refs = route.spec.rules.first().map(|rule| rule.backend_refs.as_slice()).unwrap_or_default();
     let weighted = refs.iter().filter(|backend| backend.weight > 0);
     let backends = weighted.map(|backend| {

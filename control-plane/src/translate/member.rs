@@ -139,7 +139,12 @@ impl<'w> Member<'w> {
 
     /// An endpoint at one of its ports. `None` when it must not be dialled: a sidecar stands in front and nobody can
     /// say whose, so that neither mutual TLS nor plaintext would be right.
-    pub(crate) fn endpoint(&self, address: SocketAddr, health: Health, trust_domain: &str) -> Option<Endpoint> {
+    pub(crate) fn endpoint(
+        &self,
+        address: SocketAddr,
+        health: Health,
+        trust_domain: &str,
+    ) -> Option<Endpoint> {
         let identity = self.identity(trust_domain).ok()?;
         let weight = match self {
             Self::Workload(workload) => workload.spec.weight.max(1),

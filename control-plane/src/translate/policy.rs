@@ -96,7 +96,9 @@ fn load_balancer(wanted: Option<&resources::LoadBalancer>) -> LoadBalancer {
         Some(resources::LoadBalancer::RoundRobin) => LoadBalancer::RoundRobin,
         Some(resources::LoadBalancer::Random) => LoadBalancer::Random,
         Some(resources::LoadBalancer::PeakEwma) | None => LoadBalancer::default(),
-        Some(resources::LoadBalancer::RingHash(_) | resources::LoadBalancer::Maglev(_)) => LoadBalancer::default(),
+        Some(resources::LoadBalancer::RingHash(_) | resources::LoadBalancer::Maglev(_)) => {
+            LoadBalancer::default()
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use outrigger_model::codec::MAX_ROUTES;
-use outrigger_model::route::{Action, Backend, BackendTarget, Forward, HeaderChanges, Route, RouteConfig, RouteMatch};
+use outrigger_model::route::{
+    Action, Backend, BackendTarget, Forward, HeaderChanges, Route, RouteConfig, RouteMatch,
+};
 
 use super::attached::Attached;
 use super::target::{PortOf, Target};

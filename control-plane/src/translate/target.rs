@@ -50,10 +50,12 @@ impl<'w> Target<'w> {
         match &destination.host {
             Host::Name(host) => Self::by_name(world, host, destination.port),
             Host::Address(address) => {
-                let by_service = world.service_at(*address).map(|service| PortOf::find(service, destination.port));
+                let by_service =
+                    world.service_at(*address).map(|service| PortOf::find(service, destination.port));
                 match by_service {
                     Some(port) => port.map(Self::Service),
-                    None => WorkloadAt::find(world, SocketAddr::new(*address, destination.port)).map(Self::Workload),
+                    None => WorkloadAt::find(world, SocketAddr::new(*address, destination.port))
+                        .map(Self::Workload),
                 }
             }
         }

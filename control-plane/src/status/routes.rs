@@ -1,0 +1,235 @@
+//! What became of routes, for each of their parents.
+
+use std::sync::Arc;
+
+use outrigger_model::codec::MAX_ROUTES;
+use outrigger_resources::route::{BackendRef, Filter, ParentRef};
+use outrigger_resources::{Kind, Object};
+
+use super::{ObjectStatus, Verdict, reason};
+use crate::translate::{Changes, Declared, PortOf, backend_cluster, has_rules, means, routes_on, suits};
+use crate::world::{Held, World, parent_service, route_parents};
+
+/// One status for each parent of a route; one for the route itself when it has none.
+pub(super) fn statuses(world: &World, held: &Arc<Held>) -> Vec<ObjectStatus> {
+    let parents = route_parents(&held.object);
+    if parents.is_empty() {
+        let mut verdict = Verdict::about(held);
+        let message = "spec.parentRefs is empty; name the Service whose traffic it is for";
+        verdict.refuse(reason::NO_MATCHING_PARENT, message.to_owned());
+        return vec![verdict.done()];
+    }
+    parents.iter().map(|parent| status(world, held, parent)).collect()
+}
+
+fn status(world: &World, held: &Arc<Held>, parent: &ParentRef) -> ObjectStatus {
+    let mut verdict = Verdict::about(held);
+    let namespace = &held.object.meta().namespace;
+    references(world, &mut verdict, &held.object);
+    rules(&mut verdict, &held.object);
+    match parent_service(parent, namespace) {
+        None => {
+            let message =
+                format!("parentRefs: a {} is not served by this version; name a Service", parent.kind);
+            verdict.refuse(reason::NO_MATCHING_PARENT, message);
+            verdict.done()
+        }
+        Some(service) => {
+            attachment(world, &mut verdict, held, parent);
+            verdict.with_parent(service).done()
+        }
+    }
+}
+
+/// Judges the route on every port that a parentRef means.
+fn attachment(world: &World, verdict: &mut Verdict, held: &Arc<Held>, parent: &ParentRef) {
+    let namespace = &held.object.meta().namespace;
+    let Some(reference) = parent_service(parent, namespace) else { return };
+    let Some(service) = world.service(&reference.namespace, &reference.name) else {
+        return verdict.refuse(reason::NO_MATCHING_PARENT, format!("{reference} is not there"));
+    };
+    let ports: Vec<_> = PortOf::all(service).filter(|port| means(parent, namespace, *port)).collect();
+    if ports.is_empty() {
+        let known: Vec<_> = PortOf::all(service).map(|port| port.port.port.to_string()).collect();
+        let message = format!("{reference} has no such TCP port; it has {}", known.join(", "));
+        return verdict.refuse(reason::NO_MATCHING_PARENT, message);
+    }
+    let obstacles: Vec<_> = ports.iter().filter_map(|port| obstacle(world, held, *port)).collect();
+    let all = obstacles.len() == ports.len();
+    for (reason, message) in obstacles {
+        match all {
+            true => verdict.refuse(reason, message),
+            false => verdict.invalidate(reason, message),
+        }
+    }
+    for port in ports {
+        repeated_matches(world, verdict, held, port);
+    }
+}
+
+/// Why a route is not in force on a port.
+fn obstacle(world: &World, held: &Arc<Held>, port: PortOf<'_>) -> Option<(&'static str, String)> {
+    let number = port.port.port;
+    let kind = held.object.kind();
+    if !suits(kind, Declared::of(port.port)) {
+        let message =
+            format!("port {number} of {} is declared as something a {kind} is not for", port.reference());
+        return Some((reason::NOT_ALLOWED_BY_LISTENERS, message));
+    }
+    let peers = peers(world, held, port);
+    let rank =
+        |kind: Kind| [Kind::GrpcRoute, Kind::HttpRoute].iter().position(|known| *known == kind).unwrap_or(2);
+    let higher = peers.iter().find(|peer| rank(peer.object.kind()) < rank(kind));
+    let older = peers.first().filter(|first| kind == Kind::TcpRoute && first.age < held.age);
+    let winner = higher.or(older)?;
+    let why = if higher.is_some() { "is of a kind that comes first" } else { "is older" };
+    Some((reason::CONFLICTED, format!("on port {number} {} {why} and counts instead", winner.reference())))
+}
+
+/// The other routes that are for the same clients.
+fn peers<'w>(world: &'w World, held: &Arc<Held>, port: PortOf<'w>) -> Vec<&'w Arc<Held>> {
+    let namespace = &held.object.meta().namespace;
+    let own = held.object.reference();
+    let routes = routes_on(world, port).into_iter();
+    routes.filter(|peer| peer.object.meta().namespace == *namespace && peer.reference() != own).collect()
+}
+
+/// Says which matches an older route has as well, and when there are too many for a proxy.
+fn repeated_matches(world: &World, verdict: &mut Verdict, held: &Arc<Held>, port: PortOf<'_>) {
+    let peers = peers(world, held, port);
+    let count: usize = peers.iter().map(|peer| matches(&peer.object)).sum::<usize>() + matches(&held.object);
+    if count > MAX_ROUTES {
+        let message = format!(
+            "port {} has {count} matches; the last {} are not in force",
+            port.port.port,
+            count - MAX_ROUTES
+        );
+        verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
+    }
+    for peer in peers.iter().filter(|peer| peer.age < held.age) {
+        if let Some(field) = same_match(&held.object, &peer.object) {
+            let message =
+                format!("{field} is a match of {} as well, which is older and counts", peer.reference());
+            verdict.invalidate(reason::CONFLICTED, message);
+        }
+    }
+}
+
+fn matches(object: &Object) -> usize {
+    match object {
+        Object::HttpRoute(route) => route.spec.rules.iter().map(|rule| rule.matches.len()).sum(),
+        Object::GrpcRoute(route) => route.spec.rules.iter().map(|rule| rule.matches.len()).sum(),
+        _ => 0,
+    }
+}
+
+fn same_match(route: &Object, other: &Object) -> Option<String> {
+    match (route, other) {
+        (Object::HttpRoute(route), Object::HttpRoute(other)) => {
+            let taken: Vec<_> = other.spec.rules.iter().flat_map(|rule| &rule.matches).collect();
+            let mut rules = route.spec.rules.iter();
+            rules.find_map(|rule| {
+                Some((rule.index, rule.matches.iter().position(|own| taken.contains(&own))?))
+            })
+        }
+        (Object::GrpcRoute(route), Object::GrpcRoute(other)) => {
+            let taken: Vec<_> = other.spec.rules.iter().flat_map(|rule| &rule.matches).collect();
+            let mut rules = route.spec.rules.iter();
+            rules.find_map(|rule| {
+                Some((rule.index, rule.matches.iter().position(|own| taken.contains(&own))?))
+            })
+        }
+        _ => None,
+    }
+    .map(|(rule, matching)| format!("spec.rules[{rule}].matches[{matching}]"))
+}
+
+/// A rule as all kinds of routes have it.
+struct Rule<'a> {
+    index: usize,
+    filters: &'a [Filter],
+    backends: &'a [BackendRef],
+    is_sticky: bool,
+}
+
+fn rules_of(object: &Object) -> Vec<Rule<'_>> {
+    match object {
+        Object::HttpRoute(route) => {
+            let rules = route.spec.rules.iter();
+            let view = rules.map(|rule| Rule {
+                index: rule.index,
+                filters: &rule.filters,
+                backends: &rule.backend_refs,
+                is_sticky: rule.session_persistence.is_some(),
+            });
+            view.collect()
+        }
+        Object::GrpcRoute(route) => {
+            let rules = route.spec.rules.iter();
+            let view = rules.map(|rule| Rule {
+                index: rule.index,
+                filters: &rule.filters,
+                backends: &rule.backend_refs,
+                is_sticky: rule.session_persistence.is_some(),
+            });
+            view.collect()
+        }
+        Object::TcpRoute(route) => {
+            let rules = route.spec.rules.iter();
+            let view = rules.map(|rule| Rule {
+                index: rule.index,
+                filters: &[],
+                backends: &rule.backend_refs,
+                is_sticky: false,
+            });
+            view.collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether every backendRef can be used.
+fn references(world: &World, verdict: &mut Verdict, object: &Object) {
+    let namespace = &object.meta().namespace;
+    for rule in rules_of(object) {
+        for (index, backend) in rule.backends.iter().enumerate() {
+            if let Err(fault) = backend_cluster(world, &backend.object, namespace) {
+                let message = format!("spec.rules[{}].backendRefs[{index}]: {}", rule.index, fault.message);
+                verdict.unresolve(fault.reason, message);
+            }
+        }
+    }
+}
+
+/// Whether every rule can be applied.
+fn rules(verdict: &mut Verdict, object: &Object) {
+    if !has_rules(object) {
+        let message = "no rule of it can be used, so it takes no traffic".to_owned();
+        return verdict.refuse(reason::UNSUPPORTED_VALUE, message);
+    }
+    for (position, rule) in rules_of(object).iter().enumerate() {
+        let field = format!("spec.rules[{}]", rule.index);
+        if let Err(why) = Changes::of(rule.filters) {
+            verdict.invalidate(
+                reason::UNSUPPORTED_VALUE,
+                format!("{field}.filters: {why}; the rule answers 500"),
+            );
+        }
+        for (index, backend) in rule.backends.iter().enumerate() {
+            if let Err(why) = Changes::of(&backend.filters) {
+                let message = format!("{field}.backendRefs[{index}].filters: {why}; its share answers 500");
+                verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
+            }
+        }
+        if rule.is_sticky {
+            let message = format!("{field}.sessionPersistence is not applied by this version");
+            verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
+        }
+        if position > 0 && object.kind() == Kind::TcpRoute {
+            verdict.invalidate(
+                reason::UNSUPPORTED_VALUE,
+                format!("{field}: only the first rule of a TCPRoute counts"),
+            );
+        }
+    }
+}

@@ -1,0 +1,211 @@
+use super::*;
+use crate::world::samples::{service, world};
+
+/// Everything that is wrong, one line each.
+fn problems(yaml: &str) -> Vec<String> {
+    let statuses = evaluate(&world(yaml));
+    let lines = statuses.iter().flat_map(|status| {
+        let parent = status.parent.as_ref().map(|parent| format!(" on {}", parent.name)).unwrap_or_default();
+        let bad = status.conditions.iter().filter(|condition| condition.is_problem());
+        bad.map(move |condition| {
+            format!(
+                "{}{parent}: {:?} {}: {}",
+                status.object.name, condition.type_, condition.reason, condition.message
+            )
+        })
+    });
+    lines.collect()
+}
+
+#[track_caller]
+fn check(yaml: &str, expected: &[&str]) {
+    assert_eq!(problems(yaml), expected);
+}
+
+fn route(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n---\n"
+    )
+}
+
+fn own(kind: &str, name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: outrigger.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n---\n"
+    )
+}
+
+const PARENT: &str = "parentRefs: [{group: '', kind: Service, name: reviews}]";
+const BACKEND: &str = "backendRefs: [{name: reviews, port: 80}]";
+
+#[test]
+fn what_is_well_has_conditions_that_say_so() {
+    let yaml =
+        service("reviews", 1) + &route("HTTPRoute", "r", &format!("{{{PARENT}, rules: [{{{BACKEND}}}]}}"));
+    check(&yaml, &[]);
+    let statuses = evaluate(&world(&yaml));
+    let of_route = statuses.iter().find(|status| status.object.name.as_ref() == "r").unwrap();
+    let json = serde_json::to_value(of_route).unwrap();
+    let condition = |type_: &str| serde_json::json!({"type": type_, "status": true, "reason": type_, "message": "", "observedGeneration": 0});
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "object": {"kind": "HTTPRoute", "namespace": "shop", "name": "r"},
+            "location": json["location"],
+            "parent": {"kind": "Service", "namespace": "shop", "name": "reviews"},
+            "conditions": [condition("Accepted"), condition("ResolvedRefs")],
+        })
+    );
+    assert_eq!(json["location"]["file"], "test.yaml");
+}
+
+#[test]
+fn a_route_says_why_a_parent_does_not_take_it() {
+    let base = service("reviews", 1);
+    let with = |parent: &str| {
+        base.clone()
+            + &route("HTTPRoute", "r", &format!("{{parentRefs: [{parent}], rules: [{{{BACKEND}}}]}}"))
+    };
+    for (parent, expected) in [
+        (
+            "{group: '', kind: Service, name: gone}",
+            "r on gone: Accepted NoMatchingParent: Service/shop/gone is not there",
+        ),
+        (
+            "{group: '', kind: Service, name: reviews, port: 81}",
+            "r on reviews: Accepted NoMatchingParent: Service/shop/reviews has no such TCP port; it has 80",
+        ),
+        (
+            "{name: gateway}",
+            "r: Accepted NoMatchingParent: parentRefs: a Gateway is not served by this version; name a Service",
+        ),
+    ] {
+        check(&with(parent), &[expected]);
+    }
+    let tcp = base.replace("name: http", "name: tcp");
+    let http = route("HTTPRoute", "r", &format!("{{{PARENT}, rules: [{{{BACKEND}}}]}}"));
+    let why = "port 80 of Service/shop/reviews is declared as something a HTTPRoute is not for";
+    check(&(tcp + &http), &[&format!("r on reviews: Accepted NotAllowedByListeners: {why}")]);
+}
+
+#[test]
+fn routes_that_contradict_each_other_are_told() {
+    let rules = format!("{{{PARENT}, rules: [{{{BACKEND}}}]}}");
+    let yaml = service("reviews", 1) + &route("HTTPRoute", "a", &rules) + &route("HTTPRoute", "b", &rules);
+    let repeated =
+        "spec.rules[0].matches[0] is a match of HTTPRoute/shop/a as well, which is older and counts";
+    check(&yaml, &[&format!("b on reviews: PartiallyInvalid Conflicted: {repeated}")]);
+    let mixed = service("reviews", 1) + &route("HTTPRoute", "h", &rules) + &route("GRPCRoute", "g", &rules);
+    let beaten = "on port 80 GRPCRoute/shop/g is of a kind that comes first and counts instead";
+    check(&mixed, &[&format!("h on reviews: Accepted Conflicted: {beaten}")]);
+}
+
+#[test]
+fn backends_filters_and_dropped_rules_are_told_by_field() {
+    let yaml = service("reviews", 1)
+        + &route(
+            "HTTPRoute",
+            "r",
+            &format!(
+                "{{{PARENT}, rules: [{{backendRefs: [{{name: gone, port: 80}}]}}, \
+                 {{matches: [{{path: {{value: /x}}}}], {BACKEND}, filters: [{{type: RequestRedirect, requestRedirect: {{hostname: a.example}}}}]}}]}}"
+            ),
+        );
+    check(
+        &yaml,
+        &[
+            "r on reviews: ResolvedRefs BackendNotFound: spec.rules[0].backendRefs[0]: Service/shop/gone is not there",
+            "r on reviews: PartiallyInvalid UnsupportedValue: spec.rules[1].filters: filter RequestRedirect is not \
+             applied by this version; the rule answers 500",
+        ],
+    );
+    let half = format!("{{{PARENT}, rules: [{{{BACKEND}}}, {{nonsense: 1}}]}}");
+    let told = problems(&(service("reviews", 1) + &route("HTTPRoute", "r", &half)));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].starts_with("r on reviews: PartiallyInvalid UnsupportedValue: spec.rules[1]"),
+        "{told:?}"
+    );
+    let all = problems(
+        &(service("reviews", 1)
+            + &route("HTTPRoute", "r", &format!("{{{PARENT}, rules: [{{nonsense: 1}}]}}"))),
+    );
+    assert!(
+        all[0].starts_with("r on reviews: Accepted UnsupportedValue: no rule of it can be used"),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn policies_say_what_is_not_in_force() {
+    let target = |name: &str| format!("targetRefs: [{{group: '', kind: Service, name: {name}}}]");
+    let yaml = service("reviews", 1)
+        + &own("BackendPolicy", "a", &format!("{{{}}}", target("reviews")))
+        + &own("BackendPolicy", "b", &format!("{{{}}}", target("reviews")))
+        + &own("BackendPolicy", "c", &format!("{{{}}}", target("gone")))
+        + &own("BackendPolicy", "d", &format!("{{{}, slowStart: {{window: 30s}}}}", target("gone")));
+    check(
+        &yaml,
+        &[
+            "b on reviews: Accepted Conflicted: BackendPolicy/shop/a is older or names the port, and counts instead",
+            "c on gone: Accepted TargetNotFound: Service/shop/gone is not there",
+            "d on gone: Accepted TargetNotFound: Service/shop/gone is not there",
+            "d on gone: PartiallyInvalid UnsupportedValue: spec.slowStart is not applied by this version; the default stays in force",
+        ],
+    );
+    check(
+        &own("MeshConfig", "mesh", "{tracing: {otlpEndpoint: 'http://otel:4317'}}"),
+        &[
+            "mesh: Accepted Conflicted: only MeshConfig/outrigger-system/mesh counts; give it this name and namespace",
+            "mesh: PartiallyInvalid UnsupportedValue: spec.tracing is not applied by this version",
+        ],
+    );
+}
+
+#[test]
+fn services_say_what_nobody_serves_or_knows() {
+    let plain = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n---\n"
+        )
+    };
+    check(
+        &plain("a", "{selector: {app: x}, ports: [{port: 80}, {port: 53, protocol: UDP, name: dns}]}"),
+        &[
+            "a: ResolvedRefs NoEndpoints: port 80 has no endpoint: spec.selector picks no Workload and no Pod",
+            "a: PartiallyInvalid UnsupportedProtocol: spec.ports[1]: Udp is not carried by the mesh",
+        ],
+    );
+    check(
+        &service("a", 1).replace("targetPort: web", "targetPort: other"),
+        &[
+            "a: ResolvedRefs NoEndpoints: port 80 has no endpoint: no picked workload is ready and has a port named \"other\"",
+        ],
+    );
+    check(
+        &(service("a", 1) + &service("b", 2).replace("10.96.0.2", "10.96.0.1")),
+        &["b: PartiallyInvalid Conflicted: spec.clusterIP: 10.96.0.1 is that of Service/shop/a already"],
+    );
+    check(
+        &own("ExternalService", "e", "{hosts: [a.example], ports: [{port: 80}], resolution: Passthrough}"),
+        &[
+            "e: Accepted UnsupportedValue: spec.resolution: Passthrough is not applied by this version; use DNS or Static",
+        ],
+    );
+}
+
+#[test]
+fn the_journal_tells_a_problem_once_and_its_solution_once() {
+    let bad = world(&service("a", 1).replace("targetPort: web", "targetPort: other"));
+    let good = world(&service("a", 1));
+    let mut journal = Journal::default();
+    let first = journal.update(&bad);
+    assert_eq!((first.appeared.len(), first.solved.len()), (1, 0));
+    assert!(
+        first.appeared[0].contains("Service/shop/a: not ResolvedRefs (NoEndpoints)"),
+        "{:?}",
+        first.appeared
+    );
+    assert_eq!(journal.update(&bad), News::default());
+    assert_eq!(journal.update(&good).solved, first.appeared);
+    assert_eq!(journal.update(&good), News::default());
+}

@@ -1,0 +1,132 @@
+//! Worlds for tests, written as YAML.
+
+use outrigger_resources::parse_yaml;
+use proptest::prelude::*;
+
+use super::{Change, World};
+
+/// The world of a YAML text; what is wrong with the text is in its problems.
+pub(crate) fn world(yaml: &str) -> World {
+    let parsed = parse_yaml("test.yaml", yaml);
+    assert!(!parsed.broken, "{:?}", parsed.problems);
+    let changes = parsed.objects.into_iter().map(Change::Upsert).collect();
+    World::default().apply(changes).0.with_problems(parsed.problems)
+}
+
+/// A Service on port 80, named `http`, picked by `app: <name>`, with a Workload of one endpoint.
+pub(crate) fn service(name: &str, number: u8) -> String {
+    format!(
+        r"
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: shop}}
+spec: {{clusterIP: 10.96.0.{number}, selector: {{app: {name}}}, ports: [{{name: http, port: 80, targetPort: web}}]}}
+---
+apiVersion: outrigger.dev/v1alpha1
+kind: Workload
+metadata: {{name: {name}-1, namespace: shop, labels: {{app: {name}}}}}
+spec: {{address: 10.0.0.{number}, ports: {{web: 8080}}, serviceAccount: {name}, meshed: true}}
+---
+"
+    )
+}
+
+/// Small objects over few names, so that random ones meet: the YAML of each.
+pub(crate) fn any_object() -> impl Strategy<Value = String> {
+    prop_oneof![
+        (any_name("s"), any_of(VIPS), any_of(SELECTORS), any_of(PORTS)).prop_map(|((ns, name), vip, pick, port)| {
+            let head = head("v1", "Service", &ns, &name, "");
+            format!("{head}spec: {{{vip}selector: {pick}, ports: [{port}, {{name: two, port: 81, targetPort: 8081}}]}}")
+        }),
+        (any_name("w"), any_of(LABELS), any_of(ADDRESSES), any::<bool>()).prop_map(
+            |((ns, name), labels, address, meshed)| {
+                let head = head("outrigger.dev/v1alpha1", "Workload", &ns, &name, labels);
+                format!("{head}spec: {{address: {address}, ports: {{web: 8080}}, meshed: {meshed}}}")
+            }
+        ),
+        (any_name("p"), any_of(LABELS), any_of(ADDRESSES), any::<bool>()).prop_map(
+            |((ns, name), labels, address, ready)| {
+                let head = head("v1", "Pod", &ns, &name, labels);
+                let ready = if ready { "True" } else { "False" };
+                let spec = "{containers: [{name: outrigger-proxy, ports: [{name: web, containerPort: 8080}]}]}";
+                let status = format!("{{podIP: {address}, conditions: [{{type: Ready, status: '{ready}'}}]}}");
+                format!("{head}spec: {spec}\nstatus: {status}")
+            }
+        ),
+        (any_name("e"), any_name("s"), any_name("p"), any_of(ADDRESSES)).prop_map(
+            |((ns, name), (_, service), (_, pod), address)| {
+                let owner = format!("kubernetes.io/service-name: {service}");
+                let head = head("discovery.k8s.io/v1", "EndpointSlice", &ns, &name, &owner);
+                let endpoint = format!("{{addresses: [{address}], targetRef: {{kind: Pod, name: {pod}}}}}");
+                format!("{head}addressType: IPv4\nports: [{{name: two, port: 8081}}]\nendpoints: [{endpoint}]")
+            }
+        ),
+        any_route(),
+        (any_name("x"), any_of(&["one.example", "s0.a", "two.example"])).prop_map(|((ns, name), host)| {
+            let head = head("outrigger.dev/v1alpha1", "ExternalService", &ns, &name, "");
+            format!("{head}spec: {{hosts: [{host}], ports: [{{name: h, port: 80, protocol: HTTP}}]}}")
+        }),
+        (any_name("b"), any_name("s"), 1..9u32).prop_map(|((ns, name), (_, target), limit)| {
+            let head = head("outrigger.dev/v1alpha1", "BackendPolicy", &ns, &name, "");
+            let target = format!("[{{group: '', kind: Service, name: {target}}}]");
+            format!("{head}spec: {{targetRefs: {target}, circuitBreaker: {{maxRequests: {limit}}}}}")
+        }),
+        any_of(&["Strict", "Permissive"]).prop_map(|mtls| {
+            let head = head("outrigger.dev/v1alpha1", "MeshConfig", "outrigger-system", "mesh", "");
+            format!("{head}spec: {{mtls: {mtls}}}")
+        }),
+    ]
+}
+
+fn any_route() -> impl Strategy<Value = String> {
+    let kinds = any_of(&["HTTPRoute", "GRPCRoute", "TCPRoute"]);
+    let backends = any_of(&["kind: Service", "group: outrigger.dev, kind: ExternalService"]);
+    (any_name("r"), kinds, any_name("s"), backends, any_of(&["s0", "s1", "x0"])).prop_map(
+        |((ns, name), kind, (parent_ns, parent), backend, to)| {
+            let head = head("gateway.networking.k8s.io/v1", kind, &ns, &name, "");
+            let parent = format!("{{group: '', kind: Service, name: {parent}, namespace: {parent_ns}}}");
+            let backends = format!("[{{{backend}, name: {to}, port: 80}}]");
+            format!("{head}spec: {{parentRefs: [{parent}], rules: [{{backendRefs: {backends}}}]}}")
+        },
+    )
+}
+
+const VIPS: &[&str] = &["", "clusterIP: 10.96.0.1, ", "clusterIP: 10.96.0.2, "];
+const SELECTORS: &[&str] = &["{}", "{app: x}", "{app: x, v: '1'}", "{v: '1'}"];
+const LABELS: &[&str] = &["", "app: x", "app: x, v: '1'", "app: y, v: '1'"];
+const ADDRESSES: &[&str] = &["10.0.0.1", "10.0.0.2"];
+const PORTS: &[&str] = &[
+    "{name: http, port: 80, targetPort: web}",
+    "{name: tcp, port: 80, targetPort: 8080}",
+    "{name: one, port: 80}",
+];
+
+fn any_of(words: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(words)
+}
+
+/// A namespace and a name.
+fn any_name(prefix: &'static str) -> impl Strategy<Value = (String, String)> {
+    (any_of(&["a", "b"]), 0..2u8)
+        .prop_map(move |(namespace, number)| (namespace.to_owned(), format!("{prefix}{number}")))
+}
+
+fn head(version: &str, kind: &str, namespace: &str, name: &str, labels: &str) -> String {
+    format!(
+        "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{{labels}}}}}\n"
+    )
+}
+
+/// One change; what it deletes is the object of the YAML.
+pub(crate) fn any_change() -> impl Strategy<Value = Change> {
+    (any_object(), prop::bool::weighted(0.25), 0..4usize).prop_map(|(yaml, deletes, order)| {
+        let parsed = parse_yaml("test.yaml", &yaml);
+        let mut sourced =
+            parsed.objects.into_iter().next().unwrap_or_else(|| panic!("{yaml}: {:?}", parsed.problems));
+        sourced.order = order;
+        match deletes {
+            true => Change::Delete(sourced.object.reference()),
+            false => Change::Upsert(sourced),
+        }
+    })
+}
