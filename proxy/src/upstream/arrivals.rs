@@ -12,7 +12,7 @@ pub(super) struct Arrivals {
     told: Notify,
 }
 
-/// One who waits. Whatever arrives from its making on is noticed.
+/// One who waits.
 pub(super) struct Arrival<'a> {
     arrivals: &'a Arrivals,
     told: Notified<'a>,
@@ -22,10 +22,10 @@ pub(super) struct Arrival<'a> {
 struct Waiter<'a>(&'a Cell<usize>);
 
 impl Arrivals {
-    /// Wakes all who wait: each looks for itself whether there is something for it.
+    /// Wakes one of those who wait: one thing has come, and if that one is gone meanwhile the next is woken.
     pub(super) fn tell(&self) {
         if self.somebody_waits() {
-            self.told.notify_waiters();
+            self.told.notify_one();
         }
     }
 

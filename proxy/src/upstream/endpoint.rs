@@ -138,6 +138,13 @@ impl EndpointState {
         self.probing.store(false, Relaxed);
     }
 
+    /// Looks before it writes: workers that all succeed do not take the cache line from each other.
+    pub(super) fn end_errors_in_a_row(&self) {
+        if self.consecutive_errors.load(Relaxed) != 0 {
+            self.consecutive_errors.store(0, Relaxed);
+        }
+    }
+
     /// True for the one caller that may probe.
     pub(super) fn start_probe(&self, at: Duration) -> bool {
         self.standing(at) == Standing::ProbeDue

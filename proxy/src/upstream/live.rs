@@ -122,12 +122,18 @@ impl Live {
         if failed {
             endpoint.state.failed.fetch_add(1, Relaxed);
         }
-        let Some(policy) = judgement.outlier else { return };
+        let Some(policy) = judgement.outlier else {
+            // Ejection was turned off while this endpoint was out: any answer ends that.
+            if finished.probe {
+                self.restore(endpoint, finished.at);
+            }
+            return;
+        };
         match (finished.probe, failed) {
             (true, false) => self.restore(endpoint, finished.at),
             (true, true) => self.eject(endpoint, finished.at, policy),
             (false, false) => {
-                endpoint.state.consecutive_errors.store(0, Relaxed);
+                endpoint.state.end_errors_in_a_row();
                 endpoint.state.window.count(finished.at, policy.window, Column::First);
             }
             (false, true) => self.error(endpoint, finished.at, policy),

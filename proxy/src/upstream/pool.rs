@@ -151,7 +151,6 @@ impl Pools {
             Place::Idle(connection) => return Ok(Connection::http1(connection, true)),
             Place::Permit(permit) => permit,
         };
-        self.state.sweep_from_now_on();
         let stream = open(&self.shared, &order, permit).await?;
         let begun = http1::begin(stream, idle, order.policy, order.cluster).await;
         let connection = begun.map_err(|error| order.error(DialCause::Http(error)))?;
@@ -163,7 +162,6 @@ impl Pools {
         for _ in 0..MAX_ROUNDS {
             let (dialling, guard) = home.join(order.error(DialCause::Ending));
             if let Some(guard) = guard {
-                self.state.sweep_from_now_on();
                 self.spawn_dialling(&order, guard);
             }
             // A stream that ends elsewhere makes a place too, perhaps long before a limit lets another connection be made.
@@ -282,7 +280,7 @@ impl Order<'_> {
 }
 
 impl State {
-    fn pool(&self, target: &Target) -> Pool {
+    fn pool(self: &Rc<Self>, target: &Target) -> Pool {
         let mut targets = self.targets.borrow_mut();
         if let Some(pool) = targets.get(target) {
             return pool.clone();
@@ -293,6 +291,7 @@ impl State {
         };
         if targets.len() < MAX_TARGETS {
             targets.insert(target.clone(), pool.clone());
+            self.sweep_from_now_on();
         }
         pool
     }

@@ -314,6 +314,21 @@ fn ejection_turned_off_takes_everybody_back() {
 }
 
 #[test]
+fn an_ejection_that_outlives_its_policy_ends_with_the_next_answer() {
+    let strict = OutlierDetection { consecutive_errors: 1, ..OutlierDetection::default() };
+    let mut hand = Hand::new(|config| config.outlier = Some(strict), 2);
+    let early = hand.lease(&[2]).unwrap();
+    hand.cluster = Cluster::new(config(|config| config.outlier = None), Some(&hand.cluster), &hand.telemetry);
+    early.outcome(hand.now, Outcome::Failure);
+    assert_eq!(hand.state(1), EndpointStateView::Ejected, "by the policy it was leased under");
+    hand.pass(Duration::from_secs(2));
+    let probe = hand.lease(&[]).unwrap();
+    assert_eq!(probe.endpoint().number(), 1);
+    probe.outcome(hand.now, Outcome::ServerError);
+    assert_eq!(hand.state(1), EndpointStateView::Healthy);
+}
+
+#[test]
 fn the_gauges_of_a_service_add_up_and_go_with_its_clusters() {
     let telemetry = telemetry();
     let one = cluster(&telemetry, |_| {}, 3);
