@@ -4,9 +4,14 @@ mod endpoint_slice;
 mod pod;
 mod service;
 
-pub use endpoint_slice::{AddressType, EndpointPort, EndpointSlice, SliceEndpoint, TargetObject};
+pub(crate) use endpoint_slice::Contents;
+pub use endpoint_slice::{
+    AddressType, EndpointPort, EndpointSlice, SERVICE_NAME_LABEL, SliceEndpoint, TargetObject,
+};
 pub use pod::{ContainerPort, PROXY_CONTAINER, Pod, PodSpec, PodStatus};
 pub use service::{InternalTrafficPolicy, Service, ServicePort, ServiceSpec, ServiceType, TargetPort};
+
+use serde::Deserialize;
 
 use crate::object::Meta;
 
@@ -25,7 +30,8 @@ pub struct ServiceAccount {
 }
 
 /// The transport of a port.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Transport {
     /// Bytes in order.
     #[default]

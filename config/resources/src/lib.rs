@@ -3,20 +3,18 @@
 //! One way in: text of a file or a JSON value of an API server. Two ways out, together in [`Parsed`]: typed objects,
 //! and [`Problem`]s that say what was wrong, where and what to do. Nothing here does I/O, reads a clock or is async,
 //! and nothing here knows xDS or how traffic flows: `translate` of the control plane is where these types meet those.
-//!
-//! ```text
-//! parse_yaml(file: &str, text: &str) -> Parsed
-//! parse_value(value: serde_json::Value, location: &Location) -> Parsed
-//! ```
 
 pub mod backend_policy;
 pub mod external_service;
+mod field;
 pub mod kubernetes;
 pub mod mesh_config;
 pub mod object;
+pub mod parse;
 pub mod problem;
 pub mod route;
 pub mod workload;
 
 pub use object::{Kind, Meta, Object, ObjectRef, select};
+pub use parse::{parse_value, parse_yaml};
 pub use problem::{Effect, Location, Parsed, Problem, Severity, Sourced};

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use serde::Deserialize;
 
+use crate::field::Misfit;
 use crate::route::BackendObject;
+
+mod written;
 
 /// What is done to a request or a response. Every filter the standard knows is here, whether or not it is applied:
 /// a rule whose filter cannot be applied must answer 500 rather than go on without it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "written::Filter")]
 pub enum Filter {
     /// Changes to the request head.
     RequestHeaderModifier(HeaderModifier),
@@ -39,7 +44,8 @@ pub enum Filter {
 }
 
 /// Changes to a head, applied in the order set, add, remove as written; a name occurs once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "written::HeaderModifier")]
 pub struct HeaderModifier {
     /// Fields replaced.
     pub set: Vec<(HeaderName, HeaderValue)>,
@@ -50,22 +56,31 @@ pub struct HeaderModifier {
 }
 
 /// A redirect. What is `None` stays as it was asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RequestRedirect {
     /// The scheme.
     pub scheme: Option<RedirectScheme>,
     /// The host.
+    #[serde(default, deserialize_with = "written::hostname")]
     pub hostname: Option<String>,
     /// The path.
     pub path: Option<PathModifier>,
     /// The port, never 0.
+    #[serde(default, deserialize_with = "crate::field::some_port")]
     pub port: Option<u16>,
     /// 301, 302, 303, 307 or 308: 302 unless written.
+    #[serde(
+        rename = "statusCode",
+        default = "written::found",
+        deserialize_with = "written::redirect_status"
+    )]
     pub status: StatusCode,
 }
 
 /// The scheme of a [`RequestRedirect`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the words of Gateway API")]
 pub enum RedirectScheme {
     Http,
@@ -73,7 +88,8 @@ pub enum RedirectScheme {
 }
 
 /// Host and path of a request are rewritten; one of them is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "written::UrlRewrite")]
 pub struct UrlRewrite {
     /// The new host.
     pub hostname: Option<String>,
@@ -82,7 +98,8 @@ pub struct UrlRewrite {
 }
 
 /// A new path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "written::PathModifier")]
 pub enum PathModifier {
     /// Instead of all of it.
     ReplaceFullPath(Arc<str>),
@@ -91,7 +108,8 @@ pub enum PathModifier {
 }
 
 /// A copy of a request goes elsewhere; what comes back is ignored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "written::RequestMirror")]
 pub struct RequestMirror {
     /// Where to.
     pub backend: BackendObject,
@@ -100,7 +118,8 @@ pub struct RequestMirror {
 }
 
 /// A share; never more than the whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "written::Fraction")]
 pub struct Fraction {
     /// So many
     pub numerator: u32,
@@ -109,19 +128,25 @@ pub struct Fraction {
 }
 
 /// Cross-origin resource sharing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Cors {
     /// Origins that may ask, `*` for all.
+    #[serde(deserialize_with = "written::cors_list")]
     pub allow_origins: Vec<String>,
     /// Whether credentials may be sent.
     pub allow_credentials: bool,
-    /// Methods, `None` in the list of the standard is `*`: all.
+    /// Methods that may be used.
+    #[serde(deserialize_with = "written::cors_methods")]
     pub allow_methods: CorsMethods,
     /// Request headers, `*` for all.
+    #[serde(deserialize_with = "written::cors_list")]
     pub allow_headers: Vec<String>,
     /// Response headers that scripts may see, `*` for all.
+    #[serde(deserialize_with = "written::cors_list")]
     pub expose_headers: Vec<String>,
     /// How long the answer to a preflight may be kept, in seconds: 5 unless written.
+    #[serde(rename = "maxAge", deserialize_with = "crate::field::count")]
     pub max_age_seconds: u32,
 }
 
@@ -132,4 +157,62 @@ pub enum CorsMethods {
     Any,
     /// These.
     Only(Vec<Method>),
+}
+
+impl Filter {
+    /// The type as it is written.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::RequestHeaderModifier(_) => "RequestHeaderModifier",
+            Self::ResponseHeaderModifier(_) => "ResponseHeaderModifier",
+            Self::RequestRedirect(_) => "RequestRedirect",
+            Self::UrlRewrite(_) => "URLRewrite",
+            Self::RequestMirror(_) => "RequestMirror",
+            Self::Cors(_) => "CORS",
+            Self::ExternalAuth { .. } => "ExternalAuth",
+            Self::ExtensionRef { .. } => "ExtensionRef",
+        }
+    }
+
+    /// What becomes of the path.
+    pub(super) fn path_modifier(&self) -> Option<&PathModifier> {
+        match self {
+            Self::RequestRedirect(redirect) => redirect.path.as_ref(),
+            Self::UrlRewrite(rewrite) => rewrite.path.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn may_repeat(&self) -> bool {
+        matches!(self, Self::RequestMirror(_) | Self::ExtensionRef { .. })
+    }
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self {
+            allow_origins: Vec::new(),
+            allow_credentials: false,
+            allow_methods: CorsMethods::Only(Vec::new()),
+            allow_headers: Vec::new(),
+            expose_headers: Vec::new(),
+            max_age_seconds: 5,
+        }
+    }
+}
+
+/// What the filters of a list must be together.
+pub(super) fn check_together(filters: &[Filter]) -> Result<(), Misfit> {
+    for (index, filter) in filters.iter().enumerate() {
+        let name = filter.type_name();
+        let repeated = filters[..index].iter().any(|earlier| earlier.type_name() == name);
+        if repeated && !filter.may_repeat() {
+            return Err(Misfit::new("filters", format!("two filters of type {name}; write them as one")));
+        }
+    }
+    let has = |wanted: &str| filters.iter().any(|filter| filter.type_name() == wanted);
+    match has("RequestRedirect") && has("URLRewrite") {
+        true => Err(Misfit::new("filters", "RequestRedirect and URLRewrite exclude each other; keep one")),
+        false => Ok(()),
+    }
 }

@@ -1,7 +1,10 @@
 //! TCPRoute: where opaque connections go.
 
+use serde::{Deserialize, Deserializer};
+
+use crate::field::{self, Misfit};
 use crate::object::Meta;
-use crate::route::{BackendRef, ParentRef};
+use crate::route::{BackendRef, MAX_BACKEND_REFS, ParentRef};
 
 /// Where opaque connections go.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,12 +27,24 @@ pub struct TcpRouteSpec {
 }
 
 /// One rule of a [`TcpRoute`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpRule {
     /// Its place in `spec.rules` as written, dropped rules counted.
+    #[serde(skip)]
     pub index: usize,
     /// Its name.
     pub name: Option<String>,
-    /// Where connections go; they have no filters.
+    /// Where connections go; they have no filters. Empty closes connections at once.
+    #[serde(default, deserialize_with = "backend_refs")]
     pub backend_refs: Vec<BackendRef>,
+}
+
+fn backend_refs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<BackendRef>, D::Error> {
+    use serde::de::Error;
+    let backend_refs: Vec<BackendRef> = field::up_to::<MAX_BACKEND_REFS, _, _>(deserializer)?;
+    match backend_refs.iter().all(|backend| backend.filters.is_empty()) {
+        true => Ok(backend_refs),
+        false => Err(D::Error::custom(Misfit::new("filters", "a TCPRoute has no filters; remove them"))),
+    }
 }
