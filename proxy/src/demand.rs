@@ -98,6 +98,11 @@ impl Demand {
         }
     }
 
+    /// What announces the changes of everything that threads share.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
     fn find(&self, name: &DestinationName) -> Found {
         let snapshot = self.snapshot.load();
         match snapshot.lookup(name).and_then(|id| Some((id, snapshot.destination(id)?))) {
@@ -235,7 +240,8 @@ mod tests {
     #[test]
     fn a_connection_counts_until_it_is_dropped() {
         let usage = Arc::<Usage>::default();
-        let destination = Destination { name: name("a:1"), handling: Handling::Pending, usage: usage.clone() };
+        let destination =
+            Destination { name: name("a:1"), handling: Handling::Pending, usage: usage.clone() };
         let in_use = InUse::new(&destination);
         assert_eq!(usage.connections.load(Relaxed), 1);
         assert!(usage.last_used_seconds.load(Relaxed) > 0);

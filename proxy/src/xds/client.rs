@@ -1,0 +1,387 @@
+//! The one stream to the control plane, opened again and again, and everything that changes the snapshot.
+//!
+//! This task alone writes the snapshot once the workers run: it places destinations that are asked for, links what the
+//! control plane says, and drops what goes idle. Without a control plane it goes on doing the first and the last.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use outrigger_model::name::Destination as DestinationName;
+use outrigger_model::resource::ResourceType;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Streaming};
+
+use super::backoff::Backoff;
+use super::control_plane::ControlPlane;
+use super::held::{Applied, Held, Names};
+use super::link::Linker;
+use super::protocol::{Protocol, answer};
+use super::saved::Saved;
+use crate::demand::{Changes, Demanded, MAX_DESTINATIONS, MAX_QUEUED_NAMES, with_place};
+use crate::snapshot::Snapshot;
+use crate::upstream::Cluster;
+use crate::worker::Shared;
+use idle::Idle;
+use meters::Meters;
+
+mod idle;
+mod meters;
+
+pub use meters::METRICS;
+
+/// The shortest and the longest wait before the control plane is tried again. The longest is short, because a change
+/// made while it was away is to be in force soon after it is back.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// How long the control plane may take to open a stream.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to make room for a request; after that the stream is given up.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests that wait to be sent; a first burst has at most one for each of the four types.
+const MAX_QUEUED_REQUESTS: usize = 8;
+/// The largest response, in bytes.
+const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+/// How often ages are updated and idle destinations are looked for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What a client is made of.
+pub struct Parts {
+    /// What it changes.
+    pub shared: Arc<Shared>,
+    /// Whom it asks.
+    pub control_plane: ControlPlane,
+    /// Who it says it is.
+    pub node: Node,
+    /// What it is asked for.
+    pub demanded: Demanded,
+    /// The clusters whose names are to be resolved.
+    pub resolved: watch::Sender<Vec<Arc<Cluster>>>,
+    /// Where the last good configuration is kept.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Keeps the snapshot what the control plane says.
+pub struct Client {
+    shared: Arc<Shared>,
+    control_plane: ControlPlane,
+    node: Node,
+    names: mpsc::Receiver<DestinationName>,
+    changes: Changes,
+    resolved: watch::Sender<Vec<Arc<Cluster>>>,
+    saved: Option<Saved>,
+    held: Held,
+    linker: Linker,
+    idle: Idle,
+    meters: Meters,
+    tick: Interval,
+    /// Whether other resources may be wanted than were last time.
+    is_stale: bool,
+    last_failure: String,
+}
+
+impl Client {
+    /// A client whose destinations of now are pinned. What was kept on disk is in force from here on.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { shared, control_plane, node, demanded, resolved, state_dir } = parts;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut client = Self {
+            meters: Meters::new(shared.telemetry.registry()),
+            idle: Idle::pinning(&shared.snapshot.load()),
+            shared,
+            control_plane,
+            node,
+            names: demanded.names,
+            changes: demanded.changes,
+            resolved,
+            saved: state_dir.map(Saved::new),
+            held: Held::default(),
+            linker: Linker::default(),
+            tick,
+            is_stale: true,
+            last_failure: String::new(),
+        };
+        client.restore();
+        client
+    }
+
+    /// Runs for ever.
+    pub async fn run(mut self) {
+        let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
+        let mut rng = fastrand::Rng::new();
+        loop {
+            let failure = match self.session(&mut backoff).await {
+                Ok(()) => "the control plane closed the stream".to_owned(),
+                Err(error) => describe(&*error),
+            };
+            self.meters.disconnected();
+            self.tell(failure);
+            let waited = tokio::time::sleep(backoff.next(&mut rng));
+            tokio::pin!(waited);
+            loop {
+                tokio::select! {
+                    () = &mut waited => break,
+                    () = self.local_event() => {}
+                }
+            }
+        }
+    }
+
+    /// One stream, from opening it to its end.
+    async fn session(&mut self, backoff: &mut Backoff) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let mut protocol = Protocol::new(self.node.clone());
+        let (requests, queue) = mpsc::channel(MAX_QUEUED_REQUESTS);
+        self.is_stale = true;
+        self.subscribe(&mut protocol, &requests).await?;
+        let mut responses = {
+            let opening = open(self.control_plane.clone(), queue);
+            tokio::pin!(opening);
+            loop {
+                tokio::select! {
+                    opened = &mut opening => break opened?,
+                    () = self.local_event() => {}
+                }
+            }
+        };
+        tracing::info!(control_plane = %self.control_plane.url(), "connected to the control plane");
+        self.meters.connected();
+        self.last_failure.clear();
+        loop {
+            self.subscribe(&mut protocol, &requests).await?;
+            let message = tokio::select! {
+                message = responses.message() => message?,
+                () = self.local_event() => continue,
+            };
+            let Some(response) = message else { return Ok(()) };
+            backoff.reset();
+            let answer = self.take(&protocol, response);
+            send(&requests, answer).await?;
+        }
+    }
+
+    /// Sends what is wanted beyond what was asked for, and drops what is not wanted any more.
+    async fn subscribe(
+        &mut self,
+        protocol: &mut Protocol,
+        requests: &mpsc::Sender<DeltaDiscoveryRequest>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if !std::mem::take(&mut self.is_stale) {
+            return Ok(());
+        }
+        let wanted = self.wanted();
+        self.held.retain(&wanted);
+        for request in protocol.subscribe(&wanted, &self.held) {
+            send(requests, request).await?;
+        }
+        Ok(())
+    }
+
+    fn wanted(&self) -> Names {
+        let snapshot = self.shared.snapshot.load();
+        let destinations: Vec<Arc<str>> = snapshot.names.keys().map(|name| name.to_string().into()).collect();
+        self.held.wanted(&destinations, &self.linker.names_in_force())
+    }
+
+    /// Puts a response in force, and only then gives the answer to it.
+    fn take(&mut self, protocol: &Protocol, mut response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+        let type_url = std::mem::take(&mut response.type_url);
+        let nonce = std::mem::take(&mut response.nonce);
+        let Some(kind) = ResourceType::from_url(&type_url) else {
+            let nack = format!("the type {type_url:?} was not asked for");
+            return answer(type_url, nonce, Some(nack));
+        };
+        let applied = self.held.apply(kind, response, protocol.subscribed());
+        self.put_in_force(kind, &applied);
+        let nack = applied.nack();
+        self.meters.answered(kind, nack.is_some());
+        if let Some(reasons) = &nack {
+            tracing::warn!(
+                kind = kind.word(),
+                reasons,
+                "configuration refused; what was in force before stays"
+            );
+        }
+        answer(type_url, nonce, nack)
+    }
+
+    fn put_in_force(&mut self, kind: ResourceType, applied: &Applied) {
+        if applied.changed.is_empty() {
+            return;
+        }
+        if let Some(saved) = &mut self.saved {
+            saved.note_change();
+        }
+        if kind == ResourceType::Endpoints {
+            for name in &applied.changed {
+                self.linker.endpoints_changed(name, &self.held, &self.shared.telemetry);
+            }
+            if !self.linker.is_waiting() {
+                return;
+            }
+        }
+        self.link();
+    }
+
+    fn link(&mut self) {
+        self.is_stale = true;
+        let before = self.shared.snapshot.load_full();
+        let Some(next) = self.linker.link(&self.held, &before, &self.shared.telemetry) else { return };
+        self.publish(next);
+        let resolved = self.linker.resolved_clusters();
+        self.resolved.send_if_modified(|known| {
+            let is_same =
+                known.len() == resolved.len() && known.iter().zip(&resolved).all(|(a, b)| Arc::ptr_eq(a, b));
+            if !is_same {
+                *known = resolved;
+            }
+            !is_same
+        });
+    }
+
+    fn publish(&self, next: Snapshot) {
+        tracing::debug!(generation = next.generation, "configuration in force");
+        self.shared.snapshot.store(Arc::new(next));
+        self.changes.ring();
+    }
+
+    /// Waits for something that does not come from the control plane, and does it.
+    async fn local_event(&mut self) {
+        let mut names = Vec::new();
+        tokio::select! {
+            count = self.names.recv_many(&mut names, MAX_QUEUED_NAMES) => match count {
+                // Nobody is left who could ask.
+                0 => std::future::pending().await,
+                _ => self.place(names),
+            },
+            now = self.tick.tick() => self.housekeeping(now),
+        }
+    }
+
+    /// Gives names a place in the snapshot; their listeners are asked for next.
+    fn place(&mut self, names: Vec<DestinationName>) {
+        let before = self.shared.snapshot.load_full();
+        let mut next: Option<Snapshot> = None;
+        for name in names {
+            let current = next.as_ref().unwrap_or(&before);
+            if current.lookup(&name).is_some() {
+                continue;
+            }
+            if current.names.len() >= MAX_DESTINATIONS {
+                tracing::warn!(destination = %name, "more than {MAX_DESTINATIONS} destinations in use: not asked for");
+                break;
+            }
+            next = Some(with_place(current, name).0);
+        }
+        if let Some(next) = next {
+            self.is_stale = true;
+            self.publish(next);
+        }
+    }
+
+    fn housekeeping(&mut self, now: Instant) {
+        self.meters.age();
+        if let Some(saved) = &mut self.saved {
+            saved.write_when_due(&self.held, now);
+        }
+        let before = self.shared.snapshot.load_full();
+        let gone = self.idle.look(&before, now);
+        if gone.is_empty() {
+            return;
+        }
+        let mut destinations = before.destinations.clone();
+        let mut names = before.names.clone();
+        for id in &gone {
+            if let Some(destination) = destinations.get_mut(id.0 as usize).and_then(Option::take) {
+                tracing::debug!(destination = %destination.name, "destination dropped: idle");
+                names.remove(&destination.name);
+            }
+        }
+        let (inbound, mesh) = (before.inbound.clone(), before.mesh.clone());
+        let next = Snapshot { generation: before.generation + 1, inbound, mesh, destinations, names };
+        self.is_stale = true;
+        self.publish(next);
+        gone.into_iter().for_each(|id| self.linker.forget(id));
+    }
+
+    /// Takes what was kept on disk as if the control plane had said it.
+    fn restore(&mut self) {
+        let Some(restored) = self.saved.as_ref().and_then(Saved::read) else { return };
+        let mut asked = Names::default();
+        for (kind, response) in &restored.responses {
+            response.resources.iter().for_each(|item| asked.insert(*kind, &item.name.as_str().into()));
+        }
+        for (kind, response) in restored.responses {
+            self.held.apply(kind, response, &asked);
+        }
+        let listeners: BTreeSet<String> =
+            self.held.listeners.iter().map(|(l, _)| l.name.to_string()).collect();
+        self.place(listeners.iter().filter_map(|name| name.parse().ok()).collect());
+        self.link();
+        self.meters.as_of(restored.written);
+        tracing::info!(
+            destinations = listeners.len(),
+            "the last good configuration is in force until the control plane answers"
+        );
+    }
+
+    /// A failure is told once, not each time it is met again.
+    fn tell(&mut self, failure: String) {
+        let url = self.control_plane.url();
+        if failure == self.last_failure {
+            tracing::debug!(control_plane = %url, failure, "still no control plane");
+            return;
+        }
+        tracing::warn!(control_plane = %url, failure, "no control plane: what is in force stays, and it is tried again");
+        self.last_failure = failure;
+    }
+}
+
+async fn open(
+    control_plane: ControlPlane,
+    queue: mpsc::Receiver<DeltaDiscoveryRequest>,
+) -> Result<Streaming<DeltaDiscoveryResponse>, Box<dyn Error + Send + Sync>> {
+    let mut request = Request::new(ReceiverStream::new(queue));
+    control_plane.authorize(&mut request)?;
+    let client = AggregatedDiscoveryServiceClient::new(control_plane.channel());
+    let mut client = client.max_decoding_message_size(MAX_RESPONSE_BYTES);
+    let opened = timeout(OPEN_TIMEOUT, client.delta_aggregated_resources(request)).await;
+    let opened = opened.map_err(|_| format!("no stream was opened within {OPEN_TIMEOUT:?}"))?;
+    Ok(opened?.into_inner())
+}
+
+async fn send(
+    requests: &mpsc::Sender<DeltaDiscoveryRequest>,
+    request: DeltaDiscoveryRequest,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    match timeout(SEND_TIMEOUT, requests.send(request)).await {
+        Ok(sent) => sent.map_err(|_| "the stream is closed".into()),
+        Err(_) => Err(format!("the control plane took no request for {SEND_TIMEOUT:?}").into()),
+    }
+}
+
+/// An error with its causes, each once. What tonic says of itself ("transport error") is not worth repeating.
+fn describe(error: &(dyn Error + 'static)) -> String {
+    let mut text = match error.downcast_ref::<tonic::Status>() {
+        Some(status) => format!("{:?}: {}", status.code(), status.message()),
+        None => error.to_string(),
+    };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Routes as the request path reads them: labels are numbers, clusters are pointers, shares are summed.
+
+use std::sync::Arc;
+
+use outrigger_model::listener::OpaqueRoute as OpaqueConfig;
+use outrigger_model::route::{self as model, BackendTarget, RouteConfig};
+
+use super::Clusters;
+use crate::snapshot::{Action, Backend, Forward, OpaqueRoute, Route, Routes};
+use crate::telemetry::Telemetry;
+
+/// The HTTP side. Without a configuration no request matches.
+pub(super) fn routes(
+    name: &Arc<str>,
+    config: Option<&RouteConfig>,
+    clusters: &Clusters,
+    telemetry: &Telemetry,
+) -> Routes {
+    let routes = config.map(|config| config.routes.as_slice()).unwrap_or_default();
+    Routes {
+        name: name.clone(),
+        routes: routes.iter().map(|config| route(config, clusters, telemetry)).collect(),
+    }
+}
+
+/// The opaque side. A share whose cluster there is not is left out.
+pub(super) fn opaque(
+    config: Option<&OpaqueConfig>,
+    clusters: &Clusters,
+    telemetry: &Telemetry,
+) -> OpaqueRoute {
+    let object = config.map(|config| config.object.clone()).unwrap_or_default();
+    let backends = config.map(|config| config.backends.as_slice()).unwrap_or_default();
+    let usable = |(name, weight): (&Arc<str>, u32)| Some((weight, clusters.get(name)?.clone()?));
+    let backends: Vec<_> = backends
+        .iter()
+        .filter(|backend| backend.weight > 0)
+        .filter_map(|backend| usable((&backend.cluster, backend.weight)))
+        .collect();
+    let total_weight = backends.iter().fold(0_u32, |sum, (weight, _)| sum.saturating_add(*weight));
+    OpaqueRoute { label: telemetry.label(&object), object, backends, total_weight }
+}
+
+fn route(config: &model::Route, clusters: &Clusters, telemetry: &Telemetry) -> Route {
+    Route {
+        object: config.object.clone(),
+        label: telemetry.label(&config.object),
+        matches: config.matches.clone(),
+        action: action(config, clusters),
+        request_headers: config.request_headers.clone(),
+        response_headers: config.response_headers.clone(),
+    }
+}
+
+fn action(config: &model::Route, clusters: &Clusters) -> Action {
+    let forward = match &config.action {
+        model::Action::Forward(forward) => forward,
+        model::Action::NoBackend { why } => {
+            tracing::warn!(
+                route.name = &*config.object,
+                why = &**why,
+                "route without a backend that can be used"
+            );
+            return Action::NoBackend;
+        }
+    };
+    // A share of 0 gets nothing; when all have 0 there is nobody to send to (Gateway API, HTTPBackendRef.weight).
+    let shares = forward.backends.iter().filter(|backend| backend.weight > 0);
+    let backends: Vec<Backend> = shares.map(|config| backend(config, clusters)).collect();
+    let total_weight = backends.iter().fold(0_u32, |sum, backend| sum.saturating_add(backend.weight));
+    if backends.is_empty() {
+        return Action::NoBackend;
+    }
+    Action::Forward(Forward {
+        backends,
+        total_weight,
+        timeout: forward.timeout,
+        retry: forward.retry.clone(),
+    })
+}
+
+fn backend(config: &model::Backend, clusters: &Clusters) -> Backend {
+    let cluster = match &config.target {
+        BackendTarget::Cluster(name) => clusters.get(name).cloned().flatten(),
+        BackendTarget::Invalid(_) => None,
+    };
+    Backend {
+        weight: config.weight,
+        cluster,
+        request_headers: config.request_headers.clone(),
+        response_headers: config.response_headers.clone(),
+    }
+}
