@@ -34,11 +34,15 @@ pub const MESH_NAMESPACE: &str = "outrigger-system";
 pub struct World {
     objects: SharedMap<Arc<ObjectRef>, Arc<Held>>,
     index: SharedSets<Term, Arc<ObjectRef>>,
-    problems: Arc<Vec<Problem>>,
+    problems: Arc<[Problem]>,
 }
 
 /// What happened to one object.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all changes carry an object, so a box would save nothing"
+)]
 pub enum Change {
     /// It is new, or it changed.
     Upsert(Sourced),

@@ -46,10 +46,11 @@ pub async fn watch(directory: &Path, updates: mpsc::Sender<Update>) -> Result<()
         let looked = tokio::task::spawn_blocking(move || watcher.look(&touched)).await;
         let Ok((back, update)) = looked else { return Ok(()) };
         watcher = back;
-        if let Some(update) = update.or_else(|| first.then(Update::default)) {
-            if updates.send(update).await.is_err() {
-                return Ok(());
-            }
+        let update = update.or_else(|| first.then(Update::default));
+        if let Some(update) = update
+            && updates.send(update).await.is_err()
+        {
+            return Ok(());
         }
         first = false;
         touched = tokio::select! {

@@ -107,7 +107,7 @@ fn backends_filters_and_dropped_rules_are_told_by_field() {
             "r",
             &format!(
                 "{{{PARENT}, rules: [{{backendRefs: [{{name: gone, port: 80}}]}}, \
-                 {{matches: [{{path: {{value: /x}}}}], {BACKEND}, filters: [{{type: RequestRedirect, requestRedirect: {{hostname: a.example}}}}]}}]}}"
+                 {{matches: [{{path: {{value: /x}}}}], filters: [{{type: RequestRedirect, requestRedirect: {{hostname: a.example}}}}]}}]}}"
             ),
         );
     check(

@@ -143,8 +143,7 @@ fn filters_are_applied_or_their_rule_answers_500() {
       port: 80
       filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-d, value: '4'}]}}]
   - matches: [{path: {value: /b}}]
-    filters: [{type: RequestRedirect, requestRedirect: {hostname: example.com}}]
-    backendRefs: [{name: reviews, port: 80}]",
+    filters: [{type: RequestRedirect, requestRedirect: {hostname: example.com}}]",
         );
     check(
         &yaml,

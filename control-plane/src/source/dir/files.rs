@@ -227,7 +227,7 @@ fn stays_in_force(problem: &mut Problem) {
 
 fn file_problem(file: &str, message: String) -> Problem {
     Problem {
-        location: Some(Location { file: file.into(), line: 1, column: 1 }),
+        location: Some(Location { file: file.into(), line: 0, column: 0 }),
         object: None,
         field: String::new(),
         message,

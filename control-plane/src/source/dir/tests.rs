@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use outrigger_resources::Object;
 use tempfile::TempDir;
 
 use super::*;
-use crate::world::{Change, World};
+use crate::world::World;
 
 /// So long a test waits for what should come within milliseconds.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -126,9 +125,7 @@ async fn a_broken_file_keeps_what_it_had_and_stops_nobody_else() {
     assert!(watched.has_problem("what was read before stays in force"));
 
     watched.write("a.yaml", "");
-    watched
-        .until(|watched| watched.has_problem("DIR/a.yaml: is empty") || watched.has_problem("is empty"))
-        .await;
+    watched.until(|watched| watched.has_problem("DIR/a.yaml: is empty")).await;
     assert!(watched.has("a", 1), "an emptied file took its object away");
 
     watched.write("a.yaml", &service("a", 11));
@@ -241,7 +238,4 @@ async fn the_bookstore_is_read_without_a_problem() {
         statuses.iter().filter(|status| status.conditions.iter().any(|c| c.is_problem())).collect();
     assert!(bad.is_empty(), "{bad:#?}");
     assert!(statuses.len() >= 10);
-    let upserts = world.sorted().map(|(_, held)| Arc::clone(held)).count();
-    assert_eq!(upserts, world.counts().values().sum::<usize>());
-    let _ = Change::Delete;
 }
