@@ -55,8 +55,9 @@ pub(crate) struct Entry {
 }
 
 /// All entries.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cache {
+    max_entries: usize,
     slots: HashMap<Key, Slot>,
     counts: [usize; ResourceType::ALL.len()],
 }
@@ -122,6 +123,11 @@ impl Entry {
 }
 
 impl Cache {
+    /// An empty cache that keeps up to `max_entries`.
+    pub(crate) fn new(max_entries: usize) -> Self {
+        Self { max_entries, slots: HashMap::new(), counts: Default::default() }
+    }
+
     /// Counts one more subscriber of an entry, if it is there.
     pub(crate) fn lease(&mut self, key: &Key) -> Option<Arc<Entry>> {
         let slot = self.slots.get_mut(key)?;
@@ -131,7 +137,7 @@ impl Cache {
 
     /// Keeps a new entry with one subscriber. `false` when there are too many.
     pub(crate) fn insert(&mut self, entry: Arc<Entry>) -> bool {
-        if self.slots.len() >= MAX_ENTRIES {
+        if self.slots.len() >= self.max_entries {
             return false;
         }
         self.counts[entry.key.kind as usize] += 1;
@@ -157,5 +163,47 @@ impl Cache {
     /// How many entries of a kind there are.
     pub(crate) fn count(&self, kind: ResourceType) -> usize {
         self.counts[kind as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: ResourceType, name: &str, namespace: &str) -> Arc<Entry> {
+        let client = Arc::new(Client { namespace: namespace.into(), ..Client::default() });
+        let key = Key::new(kind, &name.into(), &client);
+        Arc::new(Entry::new(key, client, &World::default()))
+    }
+
+    #[test]
+    fn the_bound_holds_and_a_released_place_can_be_taken() {
+        let mut cache = Cache::new(2);
+        let [one, two, three] = ["a:1", "b:1", "c:1"].map(|name| entry(ResourceType::Route, name, "shop"));
+        assert!(cache.insert(one.clone()) && cache.insert(two) && !cache.insert(three.clone()));
+        assert!(cache.lease(&one.key).is_some());
+        cache.release(&one.key);
+        assert_eq!((cache.count(ResourceType::Route), cache.insert(three.clone())), (2, false));
+        cache.release(&one.key);
+        assert_eq!((cache.count(ResourceType::Route), cache.insert(three)), (1, true));
+    }
+
+    #[test]
+    fn resources_are_shared_by_those_for_whom_they_are_the_same() {
+        let key = |kind, name, namespace| entry(kind, name, namespace).key.clone();
+        for (kind, name, shared) in [
+            (ResourceType::Cluster, "outbound|80|a.b", true),
+            (ResourceType::Endpoints, "outbound|80|a.b", true),
+            (ResourceType::Route, "a.b:80", false),
+            (ResourceType::Listener, "a.b:80", false),
+            (ResourceType::Listener, INBOUND, false),
+        ] {
+            assert_eq!(key(kind, name, "shop") == key(kind, name, "bank"), shared, "{kind:?} {name}");
+            assert_eq!(key(kind, name, "shop"), key(kind, name, "shop"));
+        }
+        let other = Arc::new(Client { namespace: "shop".into(), name: "web-2".into(), ..Client::default() });
+        let key_of = |kind, name: &str| Key::new(kind, &name.into(), &other);
+        assert_eq!(key_of(ResourceType::Route, "a.b:80"), key(ResourceType::Route, "a.b:80", "shop"));
+        assert_ne!(key_of(ResourceType::Listener, INBOUND), key(ResourceType::Listener, INBOUND, "shop"));
     }
 }

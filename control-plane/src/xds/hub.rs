@@ -16,7 +16,7 @@ use tokio::sync::{Notify, broadcast};
 use crate::http::meters::{Meters, Stopwatch};
 use crate::translate::{self, Client};
 use crate::world::{Changed, World};
-use crate::xds::cache::{Cache, Encoded, Entry, Key};
+use crate::xds::cache::{Cache, Encoded, Entry, Key, MAX_ENTRIES};
 use crate::xds::connections::{Connections, ProxyStatus};
 
 /// The least time between two pushes; changes within it are merged.
@@ -91,8 +91,13 @@ pub(crate) struct CacheFull;
 impl Hub {
     /// A hub with a first world in force.
     pub fn new(world: Arc<World>, meters: Meters) -> Arc<Self> {
-        let state =
-            State { world, generation: 1, cache: Cache::default(), wildcards: BTreeMap::new(), late: None };
+        let state = State {
+            world,
+            generation: 1,
+            cache: Cache::new(MAX_ENTRIES),
+            wildcards: BTreeMap::new(),
+            late: None,
+        };
         Arc::new(Self {
             state: Mutex::new(state),
             pending: Mutex::new(None),

@@ -103,7 +103,8 @@ fn complete(board: &mut Board, kind: ResourceType) -> Option<Vec<Any>> {
             Due::Send(_) | Due::Absence | Due::Removal => due = true,
         }
     }
-    if !due && !(subscription.owes_answer && may_send) {
+    let answers = subscription.owes_answer && may_send;
+    if !due && !answers {
         return None;
     }
     let (mut resources, mut sent) = (Vec::new(), Vec::new());

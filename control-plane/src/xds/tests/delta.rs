@@ -332,3 +332,41 @@ async fn bounds_end_a_stream() {
         assert_eq!(client.end().await, Some(code), "{what}");
     }
 }
+
+#[tokio::test]
+async fn a_push_is_measured_until_it_is_sent_and_until_it_is_answered() {
+    let (mesh, mut client) = shop().await;
+    client.subscribe(ENDPOINTS, &[&cluster("reviews")]).await;
+    client.take().await;
+    mesh.write(&workload("reviews", "127.0.1.77"));
+    let unanswered = client.next().await;
+    client.is_quiet().await;
+    assert!(mesh.metric("outrigger_control_plane_push_duration_seconds_count 1"));
+    assert!(mesh.metric("outrigger_control_plane_converge_duration_seconds_count 0"));
+    client.ack(&unanswered).await;
+    client.is_quiet().await;
+    eventually("the end of the measurement", || {
+        mesh.metric("outrigger_control_plane_converge_duration_seconds_count 1")
+    })
+    .await;
+}
+
+/// Streams that come while changes are pushed must end up with the last state, whatever the order of events.
+#[tokio::test]
+async fn who_subscribes_during_a_push_misses_nothing() {
+    let (mesh, _) = shop().await;
+    let names: Vec<String> = (0..20).map(|n| format!("s{n}")).collect();
+    for (round, name) in names.iter().enumerate() {
+        mesh.write(&service(name, &format!("127.0.2.{round}")));
+        let mut client = DeltaClient::connect(&mesh, node("late", "shop")).await;
+        client.subscribe(ENDPOINTS, &[&cluster(name)]).await;
+        mesh.write(&workload(name, &format!("127.0.3.{round}")));
+        loop {
+            let response = client.take().await;
+            let resource = response.resources.first().and_then(|resource| resource.resource.as_ref());
+            if resource.is_some_and(|any| shown(any).contains(&format!("127.0.3.{round}"))) {
+                break;
+            }
+        }
+    }
+}
