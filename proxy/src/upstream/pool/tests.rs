@@ -289,7 +289,7 @@ async fn at_the_limit_a_request_waits_for_a_connection_to_come_back() {
         .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn at_the_limit_an_idle_connection_to_another_endpoint_makes_place() {
     LocalSet::new()
         .run_until(async {
@@ -297,7 +297,9 @@ async fn at_the_limit_an_idle_connection_to_another_endpoint_makes_place() {
                 let client = Client::limited(Limits { max_connections: 1, ..Limits::default() });
                 let (one, other) = (Server::start(version, 100).await, Server::start(version, 100).await);
                 client.get(&one.target(version), "/").await.unwrap();
+                let start = Instant::now();
                 client.get(&other.target(version), "/").await.unwrap();
+                assert_eq!(start.elapsed(), Duration::ZERO, "{version:?}: at once, not with the next sweep");
                 assert_eq!(client.limits().connections.current, 1, "{version:?}");
                 until("closed", || one.open.get() == 0).await;
             }
