@@ -1,7 +1,5 @@
 //! A document as a tree in which every part knows where it was written.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Number, Value};
 
 use crate::parse::path::{FieldPath, Step};
@@ -28,17 +26,17 @@ pub(crate) enum Content {
     Number(Number),
     Text(String),
     List(Vec<Node>),
-    Mapping(BTreeMap<String, Entry>),
+    /// In the order of their keys, each once.
+    Mapping(Vec<Entry>),
 }
 
 /// What stands under a key.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
+    pub(crate) key: String,
     /// Where the key is.
     pub(crate) key_start: Position,
     pub(crate) value: Node,
-    /// Whether it came by a merge (`<<`), so that a key that is written wins over it.
-    pub(crate) merged: bool,
 }
 
 impl Node {
@@ -51,7 +49,7 @@ impl Node {
             Content::Text(text) => Value::String(text.clone()),
             Content::List(items) => items.iter().map(Self::to_value).collect(),
             Content::Mapping(entries) => {
-                let pair = |(key, entry): (&String, &Entry)| (key.clone(), entry.value.to_value());
+                let pair = |entry: &Entry| (entry.key.clone(), entry.value.to_value());
                 Value::Object(entries.iter().map(pair).collect::<Map<_, _>>())
             }
         }
@@ -63,7 +61,7 @@ impl Node {
         let mut position = self.start;
         for step in path.steps() {
             match (step, &node.content) {
-                (Step::Key(key), Content::Mapping(entries)) => match entries.get(key) {
+                (Step::Key(key), Content::Mapping(entries)) => match find(entries, key) {
                     Some(entry) => (node, position) = (&entry.value, entry.key_start),
                     None => break,
                 },
@@ -81,28 +79,35 @@ impl Node {
     pub(crate) fn depth(&self) -> usize {
         let below = match &self.content {
             Content::List(items) => items.iter().map(Self::depth).max(),
-            Content::Mapping(entries) => entries.values().map(|entry| entry.value.depth()).max(),
+            Content::Mapping(entries) => entries.iter().map(|entry| entry.value.depth()).max(),
             _ => None,
         };
         1 + below.unwrap_or(0)
     }
 
-    /// About how much memory it takes, in bytes.
+    /// About how much memory it takes as a tree and as JSON, in bytes.
     pub(crate) fn weight_bytes(&self) -> usize {
-        let below = match &self.content {
-            Content::Text(text) => text.len(),
-            Content::List(items) => items.iter().map(Self::weight_bytes).sum(),
+        match &self.content {
+            Content::Text(text) => NODE_WEIGHT_BYTES + text.len(),
+            Content::List(items) => NODE_WEIGHT_BYTES + items.iter().map(Self::weight_bytes).sum::<usize>(),
             Content::Mapping(entries) => {
-                entries.iter().map(|(key, entry)| key.len() + entry.value.weight_bytes()).sum()
+                let entry = |entry: &Entry| NODE_WEIGHT_BYTES + entry.key.len() + entry.value.weight_bytes();
+                MAPPING_WEIGHT_BYTES + entries.iter().map(entry).sum::<usize>()
             }
-            _ => 0,
-        };
-        NODE_WEIGHT_BYTES + below
+            Content::Null | Content::Bool(_) | Content::Number(_) => NODE_WEIGHT_BYTES,
+        }
     }
 }
 
 /// What a node without text or children counts, in bytes.
 pub(crate) const NODE_WEIGHT_BYTES: usize = 64;
+/// What a mapping without entries counts, in bytes: a JSON mapping takes room for several at once.
+pub(crate) const MAPPING_WEIGHT_BYTES: usize = 512;
+
+/// The entry of a key among sorted ones.
+pub(crate) fn find<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Entry> {
+    entries.binary_search_by(|entry| entry.key.as_str().cmp(key)).ok().map(|index| &entries[index])
+}
 
 /// What a plain scalar means (YAML 1.2, section 10.3.2: the core schema).
 pub(crate) fn plain(text: &str) -> Content {

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::collections::btree_map;
 
 use saphyr_parser::{Event, ScalarStyle, Tag};
 
-use crate::parse::node::{Content, Entry, NODE_WEIGHT_BYTES, Node, Position, plain};
+use crate::parse::node::{
+    Content, Entry, MAPPING_WEIGHT_BYTES, NODE_WEIGHT_BYTES, Node, Position, find, plain,
+};
 use crate::parse::path::{FieldPath, Step};
 use crate::parse::yaml::{Document, Duplicate, MAX_DEPTH, MAX_EXPANDED_BYTES};
 
@@ -34,7 +35,17 @@ struct Frame {
 
 enum FrameKind {
     List(Vec<Node>),
-    Mapping { entries: BTreeMap<String, Entry>, key: Option<Key> },
+    Mapping(OpenMapping),
+}
+
+/// A mapping that is not closed yet.
+#[derive(Default)]
+struct OpenMapping {
+    /// As written.
+    entries: Vec<Entry>,
+    /// By merges: a key that is written wins over them.
+    merged: Vec<Entry>,
+    key: Option<Key>,
 }
 
 /// A key whose value is still to come.
@@ -65,7 +76,7 @@ impl Builder {
             }
             Event::SequenceStart(anchor, _) => self.open(start, anchor, FrameKind::List(Vec::new())),
             Event::MappingStart(anchor, _) => {
-                self.open(start, anchor, FrameKind::Mapping { entries: BTreeMap::new(), key: None })
+                self.open(start, anchor, FrameKind::Mapping(OpenMapping::default()))
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(anchor) => self.alias(anchor, start),
@@ -92,7 +103,11 @@ impl Builder {
         if self.open.len() >= MAX_DEPTH {
             return Err(format!("nested more than {MAX_DEPTH} levels deep"));
         }
-        self.charge(NODE_WEIGHT_BYTES)?;
+        let weight_bytes = match kind {
+            FrameKind::List(_) => NODE_WEIGHT_BYTES,
+            FrameKind::Mapping(_) => MAPPING_WEIGHT_BYTES,
+        };
+        self.charge(weight_bytes)?;
         self.open.push(Frame { start, anchor, kind });
         Ok(())
     }
@@ -103,7 +118,11 @@ impl Builder {
         };
         let content = match frame.kind {
             FrameKind::List(items) => Content::List(items),
-            FrameKind::Mapping { entries, .. } => Content::Mapping(entries),
+            FrameKind::Mapping(mapping) => {
+                let (entries, repeated) = mapping.close();
+                repeated.into_iter().for_each(|repeated| self.report(repeated));
+                Content::Mapping(entries)
+            }
         };
         let node = Node { start: frame.start, content };
         self.remember(frame.anchor, &node)?;
@@ -147,7 +166,7 @@ impl Builder {
 
     fn expects_key(&self) -> bool {
         let top = self.open.last().map(|frame| &frame.kind);
-        matches!(top, Some(FrameKind::Mapping { key: None, .. }))
+        matches!(top, Some(FrameKind::Mapping(OpenMapping { key: None, .. })))
     }
 
     /// Puts a finished node where it belongs: into the list, as key or value into the mapping, or as the root.
@@ -158,14 +177,11 @@ impl Builder {
         };
         match &mut frame.kind {
             FrameKind::List(items) => items.push(node),
-            FrameKind::Mapping { key: key @ None, .. } => *key = Some(Key::new(node, plain)?),
-            FrameKind::Mapping { entries, key } => {
-                if let Some(key) = key.take()
-                    && let Some(duplicate) = insert(entries, key, node)?
-                {
-                    self.report(duplicate);
-                }
-            }
+            FrameKind::Mapping(mapping) => match mapping.key.take() {
+                None => mapping.key = Some(Key::new(node, plain)?),
+                Some(key) if key.merges => merge(&mut mapping.merged, node)?,
+                Some(key) => mapping.entries.push(Entry { key: key.text, key_start: key.start, value: node }),
+            },
         }
         Ok(())
     }
@@ -174,8 +190,8 @@ impl Builder {
         if self.duplicates.len() >= MAX_DUPLICATES {
             return;
         }
-        // The innermost frame is where the key stands; those around it say how to get there.
-        let around = self.open.iter().take(self.open.len() - 1).filter_map(Frame::step);
+        // The mapping itself is closed; those around it say how to get there.
+        let around = self.open.iter().filter_map(Frame::step);
         let path: FieldPath = around.chain([Step::Key(repeated.key)]).collect();
         self.duplicates.push(Duplicate { path, position: repeated.again, first: repeated.first });
     }
@@ -186,7 +202,7 @@ impl Frame {
     fn step(&self) -> Option<Step> {
         match &self.kind {
             FrameKind::List(items) => Some(Step::Index(items.len())),
-            FrameKind::Mapping { key, .. } => key.as_ref().map(|key| Step::Key(key.text.clone())),
+            FrameKind::Mapping(mapping) => mapping.key.as_ref().map(|key| Step::Key(key.text.clone())),
         }
     }
 }
@@ -214,37 +230,42 @@ struct Repeated {
     again: Position,
 }
 
-fn insert(entries: &mut BTreeMap<String, Entry>, key: Key, value: Node) -> Result<Option<Repeated>, String> {
-    if key.merges {
-        return merge(entries, value).map(|()| None);
-    }
-    match entries.entry(key.text) {
-        btree_map::Entry::Vacant(place) => {
-            place.insert(Entry { key_start: key.start, value, merged: false });
-            Ok(None)
+impl OpenMapping {
+    /// Its entries in the order of their keys, each key once: written before merged, and the first of a kind.
+    fn close(self) -> (Vec<Entry>, Vec<Repeated>) {
+        let (mut entries, mut repeated) = (self.entries, Vec::new());
+        entries.sort_by(|one, other| one.key.cmp(&other.key));
+        entries.dedup_by(|again, first| {
+            let same = again.key == first.key;
+            if same {
+                repeated.push(Repeated {
+                    key: again.key.clone(),
+                    first: first.key_start,
+                    again: again.key_start,
+                });
+            }
+            same
+        });
+        let mut merged = self.merged;
+        merged.retain(|entry| find(&entries, &entry.key).is_none());
+        if !merged.is_empty() {
+            entries.append(&mut merged);
+            entries.sort_by(|one, other| one.key.cmp(&other.key));
+            entries.dedup_by(|again, first| again.key == first.key);
         }
-        btree_map::Entry::Occupied(mut place) if place.get().merged => {
-            place.insert(Entry { key_start: key.start, value, merged: false });
-            Ok(None)
-        }
-        btree_map::Entry::Occupied(place) => {
-            let first = place.get().key_start;
-            Ok(Some(Repeated { key: place.key().clone(), first, again: key.start }))
-        }
+        (entries, repeated)
     }
 }
 
-/// Merges a mapping, or each of a list of mappings, into another; what is there stays.
-fn merge(entries: &mut BTreeMap<String, Entry>, value: Node) -> Result<(), String> {
+/// Takes the entries of a mapping, or of each of a list of mappings.
+fn merge(merged: &mut Vec<Entry>, value: Node) -> Result<(), String> {
     match value.content {
-        Content::Mapping(others) => {
-            for (key, other) in others {
-                entries.entry(key).or_insert(Entry { merged: true, ..other });
-            }
+        Content::Mapping(mut others) => {
+            merged.append(&mut others);
             Ok(())
         }
         Content::List(items) => items.into_iter().try_for_each(|item| match item.content {
-            Content::Mapping(_) => merge(entries, item),
+            Content::Mapping(_) => merge(merged, item),
             _ => Err("<< with a list of something else than mappings".to_owned()),
         }),
         _ => Err("<< with something else than a mapping; name one with an alias like *defaults".to_owned()),
