@@ -21,7 +21,10 @@ mod workload;
 
 /// Starts a whole mesh on this machine and shows what it does when things change and break.
 #[derive(clap::Args)]
-#[command(after_help = "Example: outrigger demo --duration 20s -o json", args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "Example: outrigger demo --duration 20s -o json",
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     part: Option<Part>,

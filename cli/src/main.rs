@@ -1,5 +1,6 @@
 //! The `outrigger` command: what a person types. One file a subcommand.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -16,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A service mesh: sidecars beside each workload, one small control plane, configured in YAML.
 #[derive(Parser)]
-#[command(name = "outrigger", version, propagate_version = true)]
+#[command(name = "outrigger", version)]
 #[command(after_help = "Example: outrigger demo --duration 20s")]
 struct Cli {
     #[command(subcommand)]
@@ -39,7 +40,12 @@ enum Command {
     /// Prints a completion script for a shell.
     Completion(completion::Args),
     /// The same program as outrigger-proxy.
-    Proxy(outrigger_proxy::flags::ProxyCli),
+    #[command(disable_help_flag = true)]
+    Proxy {
+        /// Its subcommand and flags.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+        line: Vec<OsString>,
+    },
     /// The same program as outrigger-control-plane.
     ControlPlane(outrigger_control_plane::run::Options),
 }
@@ -47,7 +53,9 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Demo(args) => demo::main(args),
-        Command::Run(options) | Command::ControlPlane(options) => outrigger_control_plane::run::run_blocking(options),
+        Command::Run(options) | Command::ControlPlane(options) => {
+            outrigger_control_plane::run::run_blocking(options)
+        }
         Command::Status(args) => report(status::main(&args)),
         Command::Validate(args) => validate::main(&args),
         Command::Token(args) => report(token::main(&args)),
@@ -55,7 +63,9 @@ fn main() -> ExitCode {
             completion::main(&args, &mut Cli::command());
             ExitCode::SUCCESS
         }
-        Command::Proxy(cli) => outrigger_proxy::run::main(cli),
+        Command::Proxy { line } => {
+            outrigger_proxy::run::main([OsString::from("outrigger proxy")].into_iter().chain(line))
+        }
     }
 }
 

@@ -16,7 +16,11 @@ pub(crate) enum Format {
 }
 
 /// Prints data in a machine's format, or lets `table` print it for people.
-pub(crate) fn print<T: Serialize>(format: Format, data: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+pub(crate) fn print<T: Serialize>(
+    format: Format,
+    data: &T,
+    table: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
     match format {
         Format::Table => println!("{}", table(data)),
         Format::Json => println!("{}", serde_json::to_string_pretty(data)?),
@@ -29,7 +33,7 @@ pub(crate) fn print<T: Serialize>(format: Format, data: &T, table: impl FnOnce(&
 /// A table without borders, columns aligned, as kubectl prints them.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::TableStyle::from_preset(comfy_table::presets::NOTHING));
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(header.to_vec());
     table.add_rows(rows);
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")

@@ -47,7 +47,11 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
 }
 
 async fn get(address: &str, path: &str) -> anyhow::Result<Value> {
-    let unreachable = || format!("no control plane answers at {address}; start one with `outrigger run`, or say where with --http");
+    let unreachable = || {
+        format!(
+            "no control plane answers at {address}; start one with `outrigger run`, or say where with --http"
+        )
+    };
     let stream = TcpStream::connect(address).await.with_context(unreachable)?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.with_context(unreachable)?;
     let connection = tokio::spawn(connection);
@@ -59,7 +63,8 @@ async fn get(address: &str, path: &str) -> anyhow::Result<Value> {
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
     connection.abort();
     let body = body.map_err(|error| anyhow::anyhow!("the answer of {address}{path} was cut: {error}"))?;
-    serde_json::from_slice(&body.to_bytes()).with_context(|| format!("{address}{path} did not answer in JSON"))
+    serde_json::from_slice(&body.to_bytes())
+        .with_context(|| format!("{address}{path} did not answer in JSON"))
 }
 
 fn table(report: &Report, problems_only: bool) -> String {
@@ -71,7 +76,10 @@ fn table(report: &Report, problems_only: bool) -> String {
     }
     if !problems_only {
         text.push_str("\n\n");
-        text.push_str(&output::table(&["PROXY", "ADDRESS", "TYPE", "SENT", "IN FORCE", "REFUSED"], proxy_rows(&report.proxies)));
+        text.push_str(&output::table(
+            &["PROXY", "ADDRESS", "TYPE", "SENT", "IN FORCE", "REFUSED"],
+            proxy_rows(&report.proxies),
+        ));
     }
     text
 }
@@ -84,7 +92,14 @@ fn condition_rows(object: &Value, problems_only: bool) -> Vec<Vec<String>> {
     let shown = conditions.iter().filter(|condition| !problems_only || is_problem(condition));
     let row = |condition: &Value| {
         let text = |key: &str| plain(&condition[key]);
-        vec![reference(&object["object"]), reference(&object["parent"]), text("type"), text("status"), text("reason"), text("message")]
+        vec![
+            reference(&object["object"]),
+            reference(&object["parent"]),
+            text("type"),
+            text("status"),
+            text("reason"),
+            text("message"),
+        ]
     };
     shown.map(row).collect()
 }

@@ -15,7 +15,9 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Prints a token on standard output.
-    #[command(after_help = "Example: outrigger token create --data /var/lib/outrigger --namespace shop --service-account web > web.token")]
+    #[command(
+        after_help = "Example: outrigger token create --data /var/lib/outrigger --namespace shop --service-account web > web.token"
+    )]
     Create(Create),
 }
 

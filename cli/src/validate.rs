@@ -53,7 +53,8 @@ fn validate(args: &Args) -> anyhow::Result<bool> {
     let errors = read.problems.iter().any(|problem| problem.severity == Severity::Error);
     let problems = read.problems.iter().map(ToString::to_string).collect();
     let objects = evaluate(&World::default().apply(read.changes).0);
-    let unsettled = objects.iter().any(|object| object.conditions.iter().any(|condition| condition.is_problem()));
+    let unsettled =
+        objects.iter().any(|object| object.conditions.iter().any(|condition| condition.is_problem()));
     let report = Report { valid: !errors && !unsettled, problems, objects };
     output::print(args.output, &report, table)?;
     Ok(report.valid)
@@ -64,13 +65,20 @@ fn read_path(path: &Path) -> anyhow::Result<Update> {
         return first_look(path);
     }
     let (name, text) = if path == Path::new("-") {
-        ("standard input".to_owned(), std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?)
+        (
+            "standard input".to_owned(),
+            std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?,
+        )
     } else {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         (path.display().to_string(), text)
     };
     let parsed = parse_yaml(&name, &text);
-    Ok(Update { changes: parsed.objects.into_iter().map(Change::Upsert).collect(), problems: parsed.problems })
+    Ok(Update {
+        changes: parsed.objects.into_iter().map(Change::Upsert).collect(),
+        problems: parsed.problems,
+    })
 }
 
 /// What the control plane's own source makes of a directory when it first looks at it.
@@ -93,6 +101,10 @@ fn table(report: &Report) -> String {
             lines.push(format!("{place}{}: {:?}: {}", object.object, condition.type_, condition.message));
         }
     }
-    lines.push(if report.valid { "valid: everything is in force".to_owned() } else { "not valid".to_owned() });
+    lines.push(if report.valid {
+        "valid: everything is in force".to_owned()
+    } else {
+        "not valid".to_owned()
+    });
     lines.join("\n")
 }

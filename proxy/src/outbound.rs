@@ -65,7 +65,7 @@ async fn stages(
     let mut request = Request::from_parts(parts, Body::Incoming(body));
     let downstream = http::prepare_switch(&mut request, &asked);
     let deadline = forward.timeout.map(|timeout| exchange.record.started() + timeout);
-    let plan = Plan { forward, backend, cluster, deadline };
+    let plan = Plan { forward, cluster, deadline };
     let mut arrived = http::attempts(exchange, &plan, request).await?;
 
     // 7. What goes back.

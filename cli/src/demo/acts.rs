@@ -94,7 +94,8 @@ impl Show {
         for (name, admin) in self.mesh.sidecars("admin") {
             let metrics = self.mesh.sidecars("metrics").into_iter().find(|(other, _)| *other == name);
             let metrics = metrics.map(|(_, address)| format!(", metrics http://{address}/metrics"));
-            self.screen.event(&format!("sidecar of {name}: admin http://{admin}/{}", metrics.unwrap_or_default()));
+            self.screen
+                .event(&format!("sidecar of {name}: admin http://{admin}/{}", metrics.unwrap_or_default()));
         }
     }
 
@@ -141,16 +142,22 @@ impl Show {
         self.until(end).await;
         let (share, answers) = self.traffic.seen().share_v2_since(&mark);
         act.share_v2 = Some((share * 1000.0).round() / 1000.0);
-        self.screen.event(&format!("shift: version 2 gave {:.1} % of {answers} answers since", share * 100.0));
+        self.screen
+            .event(&format!("shift: version 2 gave {:.1} % of {answers} answers since", share * 100.0));
         // Four standard deviations of a fair coin: less than one run in ten thousand fails by chance.
         let margin = 2.0 / (answers.max(1) as f64).sqrt();
-        act.check(if (share - 0.5).abs() <= margin { Ok(()) } else { Err(anyhow::anyhow!("the share of version 2 is {share}")) });
+        act.check(if (share - 0.5).abs() <= margin {
+            Ok(())
+        } else {
+            Err(anyhow::anyhow!("the share of version 2 is {share}"))
+        });
         act
     }
 
     async fn shift_weights(&mut self) -> anyhow::Result<Duration> {
         let sidecars = self.mesh.sidecars("admin");
-        let (_, admin) = sidecars.into_iter().find(|(name, _)| *name == "web").context("web has no sidecar")?;
+        let (_, admin) =
+            sidecars.into_iter().find(|(name, _)| *name == "web").context("web has no sidecar")?;
         weights_in_force(admin, &[90, 10], PATIENCE).await?;
         self.mesh.share(50, 50)?;
         weights_in_force(admin, &[50, 50], CONVERGES_WITHIN).await
@@ -221,7 +228,10 @@ impl Show {
         if after.requests == before.requests {
             act.check(Err(anyhow::anyhow!("no request was answered")));
         }
-        self.screen.event(&format!("control-plane-down: {} requests since, {failed} failed", after.requests - before.requests));
+        self.screen.event(&format!(
+            "control-plane-down: {} requests since, {failed} failed",
+            after.requests - before.requests
+        ));
         act.check(self.mesh.restart_control_plane().await);
         self.screen.event("control-plane-down: the control plane is back");
         act

@@ -36,7 +36,8 @@ impl Client {
     /// GET, with a limit on the time for everything.
     pub(super) async fn get(&mut self, path: &str, within: Duration) -> anyhow::Result<Answer> {
         let answer = tokio::time::timeout(within, self.exchange(path)).await;
-        let answer = answer.map_err(|_| anyhow::anyhow!("no answer within {within:?}")).and_then(|answer| answer);
+        let answer =
+            answer.map_err(|_| anyhow::anyhow!("no answer within {within:?}")).and_then(|answer| answer);
         if answer.is_err() {
             self.sender = None;
         }

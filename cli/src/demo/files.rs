@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn what_the_demo_writes_is_read_without_a_problem() {
-        let members = [Member { name: "web", app: "web", version: "v1", address: Ipv4Addr::new(127, 0, 1, 1) }];
+        let members =
+            [Member { name: "web", app: "web", version: "v1", address: Ipv4Addr::new(127, 0, 1, 1) }];
         for text in [shop(&members), route(90, 10), entrance()] {
             let parsed = outrigger_resources::parse_yaml("demo.yaml", &text);
             assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);

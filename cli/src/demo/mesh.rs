@@ -41,7 +41,8 @@ impl Mesh {
     /// Starts everything, saying what on standard error.
     pub(super) async fn start() -> anyhow::Result<Self> {
         let begun = Instant::now();
-        let dir = tempfile::Builder::new().prefix("outrigger-demo-").tempdir().context("no temporary directory")?;
+        let dir =
+            tempfile::Builder::new().prefix("outrigger-demo-").tempdir().context("no temporary directory")?;
         let (members, visitor) = cast()?;
         write_config(dir.path(), &members)?;
         say("starting the control plane");
@@ -84,7 +85,8 @@ impl Mesh {
     /// Addresses at which sidecars that run show something: their key in what they wrote when they were ready.
     pub(super) fn sidecars(&self, key: &str) -> Vec<(&'static str, SocketAddr)> {
         let all = self.members.iter().chain([&self.visitor]);
-        all.filter_map(|running| Some((running.member.name, running.sidecar.as_ref()?.address(key).ok()?))).collect()
+        all.filter_map(|running| Some((running.member.name, running.sidecar.as_ref()?.address(key).ok()?)))
+            .collect()
     }
 
     /// Kills a workload and its sidecar at once.
@@ -156,11 +158,14 @@ fn cast() -> anyhow::Result<(Vec<Member>, Member)> {
             return Ok(members(block));
         }
     }
-    bail!("no free loopback addresses: the demo needs 127.x.y.1 to 127.x.y.6 with ports {PORT} and {NEXT_PORT}")
+    bail!(
+        "no free loopback addresses: the demo needs 127.x.y.1 to 127.x.y.6 with ports {PORT} and {NEXT_PORT}"
+    )
 }
 
 fn members((b, c): (u8, u8)) -> (Vec<Member>, Member) {
-    let member = |name, app, version, last| Member { name, app, version, address: Ipv4Addr::new(127, b, c, last) };
+    let member =
+        |name, app, version, last| Member { name, app, version, address: Ipv4Addr::new(127, b, c, last) };
     let shop = vec![
         member("ratings", "ratings", "v1", 5),
         member("reviews-v1-a", "reviews", "v1", 2),
@@ -225,7 +230,8 @@ async fn start_sidecar(
     let token_file = dir.join(format!("{}.token", member.app));
     let token = outrigger_control_plane::token::issue(&dir.join("data"), "shop", member.app, TOKEN_TTL)?;
     write_atomically(&token_file, &token)?;
-    let mut args: Vec<String> = ["proxy", "run", "--namespace", "shop", "--workers", "1"].map(str::to_owned).to_vec();
+    let mut args: Vec<String> =
+        ["proxy", "run", "--namespace", "shop", "--workers", "1"].map(str::to_owned).to_vec();
     let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);
     flag("--control-plane", format!("http://{xds}"));
     flag("--service-account", member.app.to_owned());

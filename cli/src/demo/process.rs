@@ -30,7 +30,8 @@ impl Process {
         let log = dir.join(format!("{name}.log"));
         let ready_file = dir.join(format!("{name}.ready"));
         if ready_file.exists() {
-            std::fs::remove_file(&ready_file).with_context(|| format!("cannot remove {}", ready_file.display()))?;
+            std::fs::remove_file(&ready_file)
+                .with_context(|| format!("cannot remove {}", ready_file.display()))?;
         }
         let stderr = std::fs::OpenOptions::new()
             .create(true)
@@ -56,13 +57,22 @@ impl Process {
         let start = Instant::now();
         loop {
             if let Ok(text) = std::fs::read_to_string(file) {
-                return serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()));
+                return serde_json::from_str(&text)
+                    .with_context(|| format!("{} is not JSON", file.display()));
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status} before it was ready; its last lines:\n{}", self.name, self.last_lines());
+                bail!(
+                    "{} ended with {status} before it was ready; its last lines:\n{}",
+                    self.name,
+                    self.last_lines()
+                );
             }
             if start.elapsed() > READY_WITHIN {
-                bail!("{} is not ready after {READY_WITHIN:?}; its last lines:\n{}", self.name, self.last_lines());
+                bail!(
+                    "{} is not ready after {READY_WITHIN:?}; its last lines:\n{}",
+                    self.name,
+                    self.last_lines()
+                );
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -82,7 +92,8 @@ impl Process {
     /// Asks it to end, and kills it when it does not.
     pub(super) async fn end(mut self) {
         if let Some(pid) = self.child.id() {
-            let asked = Command::new("kill").arg("-TERM").arg(pid.to_string()).stderr(Stdio::null()).status().await;
+            let asked =
+                Command::new("kill").arg("-TERM").arg(pid.to_string()).stderr(Stdio::null()).status().await;
             let waited = tokio::time::timeout(END_WITHIN, self.child.wait()).await;
             if asked.is_ok() && waited.is_ok() {
                 return;
@@ -94,7 +105,9 @@ impl Process {
 
     /// A `host:port` from what it wrote when it was ready.
     pub(super) fn address(&self, key: &str) -> anyhow::Result<std::net::SocketAddr> {
-        let text = self.ready[key].as_str().with_context(|| format!("{} did not say its {key} address", self.name))?;
+        let text = self.ready[key]
+            .as_str()
+            .with_context(|| format!("{} did not say its {key} address", self.name))?;
         text.parse().with_context(|| format!("{} said {text:?} for {key}", self.name))
     }
 }

@@ -61,7 +61,8 @@ mod tests {
     fn the_object_has_the_keys_of_the_contract() {
         let mut act = Act::new("kill");
         act.failed = Some(0);
-        let report = Report { requests: 1, failed: 0, mtls_percent: 100.0, p50_ms: 1.0, p99_ms: 2.0, acts: vec![act] };
+        let report =
+            Report { requests: 1, failed: 0, mtls_percent: 100.0, p50_ms: 1.0, p99_ms: 2.0, acts: vec![act] };
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
             r#"{"requests":1,"failed":0,"mtls_percent":100.0,"p50_ms":1.0,"p99_ms":2.0,"acts":[{"name":"kill","ok":true,"failed":0}]}"#

@@ -39,13 +39,17 @@ impl Meters {
         for line in text.lines() {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let Ok(value) = value.parse::<f64>() else { continue };
-            if series.starts_with("outrigger_requests_total{") && !series.contains("reason=\"unauthenticated\"") {
+            if series.starts_with("outrigger_requests_total{")
+                && !series.contains("reason=\"unauthenticated\"")
+            {
                 if series.contains("security=\"mtls\"") {
                     self.mtls += value;
                 } else {
                     self.plaintext += value;
                 }
-            } else if series.starts_with("outrigger_upstream_endpoints{") && series.contains("state=\"ejected\"") {
+            } else if series.starts_with("outrigger_upstream_endpoints{")
+                && series.contains("state=\"ejected\"")
+            {
                 self.ejected += value;
             }
         }
@@ -59,7 +63,11 @@ impl Meters {
 }
 
 /// Waits until a sidecar has backends of these weights in force. Gives how long that took.
-pub(super) async fn weights_in_force(admin: SocketAddr, weights: &[u64], within: Duration) -> anyhow::Result<Duration> {
+pub(super) async fn weights_in_force(
+    admin: SocketAddr,
+    weights: &[u64],
+    within: Duration,
+) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     let mut client = Client::new(admin, "admin");
     while begun.elapsed() < within {

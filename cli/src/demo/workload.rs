@@ -55,7 +55,8 @@ struct Application {
 }
 
 pub(super) async fn serve(args: Args) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen at {}", args.listen))?;
+    let listener =
+        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen at {}", args.listen))?;
     let address = listener.local_addr()?.to_string();
     outrigger_base::lifecycle::ready::write(args.ready_file.as_deref(), None, &json!({ "http": address }))?;
     let application = Rc::new(Application { args, clients: RefCell::default() });
@@ -76,7 +77,9 @@ async fn accept(listener: TcpListener, application: Rc<Application>) -> anyhow::
         tokio::task::spawn_local(async move {
             let service = service_fn(|request| application.answer(request));
             // A client that goes away ends its connection; nobody needs to hear of it.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
@@ -113,7 +116,8 @@ impl Application {
         }
         let said = String::from_utf8_lossy(&answer.body);
         if answer.status != StatusCode::OK {
-            let why = answer.headers.get("x-outrigger-reason").and_then(|why| why.to_str().ok()).unwrap_or(&said);
+            let why =
+                answer.headers.get("x-outrigger-reason").and_then(|why| why.to_str().ok()).unwrap_or(&said);
             anyhow::bail!("{} answered {}: {why}", self.args.next_name, answer.status);
         }
         serde_json::from_str(&said).with_context(|| format!("{} did not answer in JSON", self.args.next_name))

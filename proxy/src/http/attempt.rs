@@ -22,7 +22,7 @@ use super::forward::{self, Arrived, Failed, Outgoing};
 use super::hygiene::{BodyLength, fit_version};
 use super::{Body, connection::Connection};
 use crate::reason::{Reason, Refusal, Seen};
-use crate::snapshot::{Backend, Forward};
+use crate::snapshot::Forward;
 use crate::telemetry::Protection;
 use crate::upstream::{Cluster, HttpVersion, Lease, Outcome, PickContext, Security, Target};
 use outrigger_model::cluster::UpstreamProtocol;
@@ -36,7 +36,6 @@ const REPLAY_BYTES: usize = 64 * 1024;
 /// What an attempt needs of the configuration.
 pub(crate) struct Plan<'a> {
     pub(crate) forward: &'a Forward,
-    pub(crate) backend: &'a Backend,
     pub(crate) cluster: &'a Arc<Cluster>,
     /// When the whole request must be over.
     pub(crate) deadline: Option<Instant>,
@@ -145,7 +144,8 @@ impl<'a> Loop<'a> {
         let endpoint = lease.endpoint().clone();
         self.tried.push(endpoint.number());
         let target = self.target(&lease);
-        let protection = if target.security == Security::Plaintext { Protection::Plaintext } else { Protection::Mtls };
+        let protection =
+            if target.security == Security::Plaintext { Protection::Plaintext } else { Protection::Mtls };
         let config = self.plan.cluster.config();
         exchange.record.attempt(endpoint.label(), protection, (target.address, &config.name));
         let to = Outgoing { target: &target, policy: &config.connection, cluster: Some(self.plan.cluster) };
@@ -168,9 +168,10 @@ impl<'a> Loop<'a> {
 
     fn lease(&self) -> Result<Lease, Refusal> {
         let tried = self.tried.as_slice();
-        let leased = self.connection.worker.with_rng(|rng| {
-            self.plan.cluster.lease(&mut PickContext { now: Instant::now(), rng, tried })
-        });
+        let leased = self
+            .connection
+            .worker
+            .with_rng(|rng| self.plan.cluster.lease(&mut PickContext { now: Instant::now(), rng, tried }));
         leased.map_err(|reason| self.refusal(reason))
     }
 
@@ -188,7 +189,8 @@ impl<'a> Loop<'a> {
         };
         let Some(end) = end else { return sending.await };
         timeout_at(end, sending).await.unwrap_or_else(|_| {
-            Err(Failed { reason: Reason::Timeout, unsent: None, cause: "no response head in time".to_owned() })
+            let cause = "no response head in time".to_owned();
+            Err(Failed { reason: Reason::Timeout, seen: Seen::Perhaps, unsent: None, cause })
         })
     }
 
@@ -196,7 +198,8 @@ impl<'a> Loop<'a> {
     fn repeat_answer(&mut self, arrived: &Arrived) -> Option<crate::upstream::RetryGuard> {
         self.replay.as_ref()?;
         let status = arrived.response.status();
-        let asked = self.policy().is_some_and(|p| p.statuses.contains(&status) && self.asked_retries < p.attempts);
+        let asked =
+            self.policy().is_some_and(|p| p.statuses.contains(&status) && self.asked_retries < p.attempts);
         let safe = self.retries < SAFE_RETRIES && never_seen(arrived);
         if !asked && !safe {
             return None;
@@ -208,9 +211,8 @@ impl<'a> Loop<'a> {
 
     /// Prepares another try after a failure, or gives the refusal for the client.
     fn repeat_failure(&mut self, failed: Failed) -> Result<(), Refusal> {
-        let Failed { reason, unsent, .. } = failed;
-        let safe = (reason.seen() == Seen::Never || unsent.is_some()) && reason != Reason::Overflow;
-        let safe = safe && self.retries < SAFE_RETRIES;
+        let Failed { reason, seen, unsent, .. } = failed;
+        let safe = seen == Seen::Never && reason != Reason::Overflow && self.retries < SAFE_RETRIES;
         let asked = self.policy().is_some_and(|p| p.on_reset && self.asked_retries < p.attempts);
         let asked = asked && reason != Reason::Overflow && !self.time_is_over();
         let possible = unsent.is_some() || self.replay.is_some();

@@ -92,7 +92,14 @@ impl Connection {
             Direction::Inbound { .. } => inbound_service(&worker, downstream.local.port()),
             Direction::Outbound { .. } => 0,
         };
-        Rc::new(Self { worker, downstream, version, peer_label, service_label, clock: Arc::new(Clock::new()) })
+        Rc::new(Self {
+            worker,
+            downstream,
+            version,
+            peer_label,
+            service_label,
+            clock: Arc::new(Clock::new()),
+        })
     }
 
     pub(crate) fn protection(&self) -> Protection {
@@ -170,7 +177,11 @@ pub(super) struct Clocked<I> {
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Clocked<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if polled.is_ready() {
             self.clock.bytes_came();
@@ -180,7 +191,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for Clocked<I> {
 }
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Clocked<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 

@@ -80,7 +80,9 @@ impl Exchange {
     pub(crate) fn respond(mut self, arrived: Arrived, deadline: Option<Instant>) -> Response<Body> {
         let (mut parts, incoming) = arrived.response.into_parts();
         self.record.status(parts.status);
-        if self.grpc && let Some(code) = grpc_status(&parts.headers) {
+        if self.grpc
+            && let Some(code) = grpc_status(&parts.headers)
+        {
             self.record.grpc_status(code);
         }
         if self.connection.version == HttpVersion::Http1 && self.draining() {
@@ -119,7 +121,10 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {

@@ -7,8 +7,8 @@ use hyper::body::Incoming;
 use outrigger_model::policy::ConnectionPolicy;
 
 use super::Body;
-use crate::reason::Reason;
-use crate::upstream::{Cluster, Connection, Lease, Target};
+use crate::reason::{Reason, Seen};
+use crate::upstream::{Cluster, Connection, Lease, SendError, Target};
 use crate::worker::Worker;
 
 /// Idle connections that turn out to be closed are passed over so often before the try fails.
@@ -34,6 +34,8 @@ pub(crate) struct Arrived {
 #[derive(Debug)]
 pub(crate) struct Failed {
     pub(crate) reason: Reason,
+    /// Whether the application can have seen the request.
+    pub(crate) seen: Seen,
     /// The request, when no byte of it was sent.
     pub(crate) unsent: Option<Request<Body>>,
     /// What happened, for the log.
@@ -51,7 +53,13 @@ pub(crate) async fn send(
         let mut connection = match worker.pools.connection(to.target, to.policy, to.cluster).await {
             Ok(connection) => connection,
             Err(error) => {
-                return Err(Failed { reason: error.reason, unsent: Some(request), cause: error.to_string() });
+                let seen = error.reason.seen();
+                return Err(Failed {
+                    reason: error.reason,
+                    seen,
+                    unsent: Some(request),
+                    cause: error.to_string(),
+                });
             }
         };
         let reused = connection.reused();
@@ -62,7 +70,10 @@ pub(crate) async fn send(
                     stale += 1;
                     request = unsent;
                 }
-                unsent => return Err(Failed { reason: error.reason, unsent, cause: error.cause.to_string() }),
+                unsent => {
+                    let SendError { reason, seen, cause, .. } = error;
+                    return Err(Failed { reason, seen, unsent, cause: cause.to_string() });
+                }
             },
         }
     }

@@ -58,7 +58,8 @@ fn check_target(parts: &mut RequestParts) -> Result<(), Reason> {
     let host = single_host(&parts.headers)?;
     match (parts.uri.authority(), host) {
         (Some(authority), host) => {
-            let differs = host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()));
+            let differs =
+                host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()));
             if !valid_host(authority.as_str().as_bytes()) || (differs && parts.version == Version::HTTP_2) {
                 return Err(Reason::BadRequest);
             }
@@ -112,7 +113,8 @@ fn valid_host(text: &[u8]) -> bool {
         Some(rest) => {
             let Some(end) = rest.iter().position(|b| *b == b']') else { return false };
             let inside = &rest[..end];
-            let v6 = inside.contains(&b':') && inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+            let v6 = inside.contains(&b':')
+                && inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
             if !v6 {
                 return false;
             }
@@ -205,9 +207,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 fn strip_nominated(headers: &mut HeaderMap) {
     const KEPT: [HeaderName; 5] = [CONTENT_LENGTH, TRANSFER_ENCODING, HOST, TRAILER, COOKIE];
-    let plain = |token: &[u8]| {
-        token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
-    };
+    let plain =
+        |token: &[u8]| token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close");
     let nominated: Vec<HeaderName> = connection_tokens(headers)
         .filter(|token| !plain(token))
         .filter_map(|token| HeaderName::from_bytes(token).ok())

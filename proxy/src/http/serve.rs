@@ -112,7 +112,10 @@ where
     served.await
 }
 
-async fn answer(connection: Rc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let response = match connection.downstream.direction {
         Direction::Inbound { application } => inbound::handle(connection, request, application).await,
         Direction::Outbound { destination } => outbound::handle(connection, request, destination).await,

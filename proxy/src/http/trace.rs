@@ -43,7 +43,8 @@ fn is_valid(value: &[u8]) -> bool {
         return false;
     }
     let (version, trace, parent, flags) = (&value[..2], &value[3..35], &value[36..52], &value[53..55]);
-    let length = if version == b"00" { value.len() == LENGTH } else { value.get(LENGTH).is_none_or(|b| *b == b'-') };
+    let length =
+        if version == b"00" { value.len() == LENGTH } else { value.get(LENGTH).is_none_or(|b| *b == b'-') };
     length
         && version != b"ff"
         && hex(version)

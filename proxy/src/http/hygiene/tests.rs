@@ -134,7 +134,8 @@ fn only_a_switch_that_is_understood_is_passed_on() {
         ("upgrade, http2-settings", "H2C", Checked::Plain),
         ("upgrade", "websocket, h2c", Checked::Plain),
     ] {
-        let headers = [("host", "a"), ("connection", connection), ("upgrade", upgrade), ("http2-settings", "AA")];
+        let headers =
+            [("host", "a"), ("connection", connection), ("upgrade", upgrade), ("http2-settings", "AA")];
         let mut parts = parts(Version::HTTP_11, "GET", "/", &headers);
         assert_eq!(check_request(&mut parts), Ok(expected), "{connection} {upgrade}");
         assert!(!parts.headers.contains_key("upgrade") && !parts.headers.contains_key("connection"));
@@ -161,7 +162,10 @@ fn impossible_answers_become_502() {
     assert_eq!(answer(200, "h2c", &Checked::Plain), Ok(String::new()));
     assert_eq!(answer(101, "websocket", &Checked::Plain), Err(Reason::UpstreamProtocol));
     assert_eq!(answer(101, "h2c", &websocket), Err(Reason::UpstreamProtocol));
-    assert_eq!(answer(101, "websocket", &websocket), Ok("connection: upgrade, upgrade: websocket".to_owned()));
+    assert_eq!(
+        answer(101, "websocket", &websocket),
+        Ok("connection: upgrade, upgrade: websocket".to_owned())
+    );
     assert_eq!(answer(600, "", &Checked::Plain), Err(Reason::UpstreamProtocol));
     assert_eq!(answer(103, "", &Checked::Plain), Err(Reason::UpstreamProtocol));
 }
@@ -173,9 +177,13 @@ fn a_request_is_rewritten_for_the_version_upstream() {
     assert_eq!(format!("{:?} {}", to_1.version, to_1.uri), "HTTP/1.1 /x?y");
     assert_eq!(shown(&to_1.headers), "cookie: a=1; b=2, host: a:1, transfer-encoding: chunked");
 
-    let mut to_2 = parts(Version::HTTP_11, "POST", "/x?y", &[("host", "a:1"), ("transfer-encoding", "chunked")]);
+    let mut to_2 =
+        parts(Version::HTTP_11, "POST", "/x?y", &[("host", "a:1"), ("transfer-encoding", "chunked")]);
     fit_version(&mut to_2, HttpVersion::Http2, "fallback", BodyLength::Unknown);
-    assert_eq!(format!("{:?} {} {}", to_2.version, to_2.uri, shown(&to_2.headers)), "HTTP/2.0 http://a:1/x?y ");
+    assert_eq!(
+        format!("{:?} {} {}", to_2.version, to_2.uri, shown(&to_2.headers)),
+        "HTTP/2.0 http://a:1/x?y "
+    );
 
     let mut old = parts(Version::HTTP_10, "GET", "/", &[]);
     fit_version(&mut old, HttpVersion::Http1, "fallback", BodyLength::Exact(0));
