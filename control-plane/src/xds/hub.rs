@@ -288,3 +288,39 @@ impl Drop for Lease {
         self.hub.release(&self.entry.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use outrigger_base::telemetry::metrics::Registry;
+    use outrigger_resources::parse_yaml;
+
+    use super::*;
+    use crate::world::Change;
+
+    const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: reviews, namespace: shop}\n\
+                           spec: {ports: [{port: 9080}]}\n";
+    const NAME: &str = "outbound|9080|reviews.shop.svc.cluster.local";
+
+    #[tokio::test]
+    async fn who_subscribes_while_a_push_is_computed_gets_its_result() {
+        let hub = Hub::new(Arc::new(World::default()), Meters::new(Registry::new()));
+        let lease = |name: &str| hub.lease(ResourceType::Cluster, &name.into(), &Arc::default()).unwrap();
+        let _early = lease("outbound|1|early");
+        let changes = parse_yaml("test.yaml", SERVICE).objects.into_iter().map(Change::Upsert).collect();
+        let (world, changed) = World::default().apply(changes);
+        let mut batches = hub.batches();
+        let push = hub.push(Pending { world: Arc::new(world), changed, since: Instant::now() });
+        let mut push = std::pin::pin!(push);
+        tokio::select! {
+            biased;
+            () = &mut push => panic!("the push gives others no turn"),
+            () = std::future::ready(()) => {}
+        }
+        let late = lease(NAME);
+        assert!(late.entry().value().is_none(), "the push is in force too early");
+        push.await;
+        assert!(late.entry().value().is_some(), "the push has passed by");
+        let batch = batches.recv().await.unwrap();
+        assert_eq!(batch.keys.iter().map(|key| &*key.name).collect::<Vec<_>>(), [NAME]);
+    }
+}
