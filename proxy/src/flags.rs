@@ -296,7 +296,7 @@ mod tests {
             (format!("{NEEDED} --workers 0"), ["--workers", "from 1 to"]),
             (format!("{NEEDED} --admin localhost"), ["--admin", "nor off"]),
             (format!("{NEEDED} --drain-timeout 30"), ["--drain-timeout", "30s"]),
-            (format!("{NEEDED} --control-plane ftp://a:1"), ["--control-plane", "https://host:port"]),
+            (NEEDED.replace("http", "ftp"), ["--control-plane", "https://host:port"]),
             (format!("{NEEDED} --label app"), ["--label", "key=value"]),
             ("--namespace shop".to_owned(), ["--control-plane", "--workload"]),
             (format!("{NEEDED} --nonsense"), ["--nonsense", "--help"]),

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use outrigger_base::admin::Readiness;
@@ -30,7 +31,7 @@ use crate::flags::{ProxyCli, ProxyCommand, RunArgs, Unrunnable};
 use crate::redirect;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Name, Telemetry};
-use crate::worker::Shared;
+use crate::worker::{Drains, Shared};
 use workers::Workers;
 
 mod control;
@@ -93,14 +94,16 @@ async fn run(args: RunArgs, log: LogHandle) -> Result<(), ExitError> {
     let signals =
         signals().map_err(|error| ExitError::failure(format!("cannot listen for signals: {error}")))?;
     let workers = workers::count(args.workers);
-    let (trigger, drain) = drain::new(args.drain_timeout);
-    let (access_log, closer) = access_log::open(std::io::stdout())
+    let (inbound_trigger, inbound) = drain::new(args.drain_timeout);
+    let (outbound_trigger, outbound) = drain::new(args.drain_timeout);
+    let drains = Drains { inbound: inbound.clone(), outbound };
+    let (access_log, closer) = access_log::open(std::io::stderr())
         .map_err(|error| ExitError::failure(format!("cannot start the access log: {error}")))?;
-    let (shared, demanded) = shared(&args, access_log, drain.clone());
+    let (shared, demanded) = shared(&args, access_log, drains);
     let listeners = listeners::bind(&args, &shared.demand, workers)?;
     let ready_line = ReadyLine::new(&listeners);
 
-    let mut supervisor = Supervisor::new(drain);
+    let mut supervisor = Supervisor::new(inbound);
     let issued = control::start(&args, &shared, demanded, &mut supervisor)?;
     let readiness = readiness::watch(&args, &shared, &mut supervisor);
     let (wishes, wished) = mpsc::channel(MAX_QUEUED_WISHES);
@@ -109,7 +112,7 @@ async fn run(args: RunArgs, log: LogHandle) -> Result<(), ExitError> {
     let servers = Servers::start(&args, admin, readiness.subscribe(), &mut supervisor).await?;
     let workers = Workers::start(&shared, listeners, &mut supervisor)?;
 
-    let process = Process { args, supervisor, signals, wished, readiness, trigger };
+    let process = Process { args, supervisor, signals, wished, readiness, inbound_trigger, outbound_trigger };
     let ended = process.live(ready_line.with(&servers)).await;
     workers.end();
     servers.end().await;
@@ -118,7 +121,7 @@ async fn run(args: RunArgs, log: LogHandle) -> Result<(), ExitError> {
 }
 
 /// What the threads share, before anything is known.
-fn shared(args: &RunArgs, access_log: access_log::Writer, drain: drain::Drain) -> (Arc<Shared>, Demanded) {
+fn shared(args: &RunArgs, access_log: access_log::Writer, drains: Drains) -> (Arc<Shared>, Demanded) {
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
     let (demand, demanded) = demand::channel(snapshot.clone());
     let me = Name {
@@ -133,7 +136,7 @@ fn shared(args: &RunArgs, access_log: access_log::Writer, drain: drain::Drain) -
         telemetry: Telemetry::new(Registry::new(), me, access_log),
         workload: args.workload.as_str().into(),
         namespace: args.namespace.as_str().into(),
-        drain,
+        drains,
     };
     (Arc::new(shared), demanded)
 }
@@ -145,7 +148,8 @@ struct Process {
     signals: Signals,
     wished: mpsc::Receiver<Wish>,
     readiness: Arc<watch::Sender<Readiness>>,
-    trigger: DrainTrigger,
+    inbound_trigger: DrainTrigger,
+    outbound_trigger: DrainTrigger,
 }
 
 impl Process {
@@ -180,15 +184,15 @@ impl Process {
 
     fn begin_drain(&self) {
         self.readiness.send_replace(Readiness::Draining);
-        self.trigger.start();
+        self.inbound_trigger.start();
     }
 
     /// Finishes what was begun, within the drain timeout; a second signal cuts it short.
     async fn end(self) -> Result<(), ExitError> {
         self.begin_drain();
-        let Self { mut supervisor, mut signals, trigger, .. } = self;
+        let Self { args, mut supervisor, mut signals, inbound_trigger, outbound_trigger, .. } = self;
         tokio::select! {
-            drained = trigger.drain_and_wait() => match drained.left {
+            left = drain_both(args.drain_timeout, inbound_trigger, outbound_trigger) => match left {
                 0 => tracing::info!("drained"),
                 left => tracing::warn!(connections = left, "the drain timeout has passed: connections are cut"),
             },
@@ -197,6 +201,16 @@ impl Process {
         }
         Ok(())
     }
+}
+
+/// First what comes to the application, then what it sends: it may need others to finish its answers. Gives how many
+/// connections were left when the time was over.
+async fn drain_both(within: Duration, inbound: DrainTrigger, outbound: DrainTrigger) -> usize {
+    let begun = tokio::time::Instant::now();
+    let left = inbound.drain_and_wait().await.left;
+    outbound.start();
+    let rest = tokio::time::timeout(within.saturating_sub(begun.elapsed()), outbound.drain_and_wait()).await;
+    left + rest.map_or(0, |drained| drained.left)
 }
 
 fn announce(args: &RunArgs, line: &ReadyLine) -> Result<(), ExitError> {

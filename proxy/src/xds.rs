@@ -13,6 +13,8 @@ mod link;
 mod node;
 mod protocol;
 mod saved;
+#[cfg(test)]
+pub(crate) mod support;
 
 pub use client::{Client, METRICS, Parts};
 pub use control_plane::{ControlPlane, ControlPlaneError, TokenError};

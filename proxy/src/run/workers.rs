@@ -82,7 +82,7 @@ impl Seat {
         let mut loops = JoinSet::new();
         for (kind, socket) in self.sockets {
             // A listener that still takes connections is work that the drain waits for.
-            let guard = self.shared.drain.guard();
+            let guard = self.shared.drains.of(kind.way()).guard();
             let accepting = accept::run(worker.clone(), socket, kind, slots.clone());
             loops.spawn_local(async move {
                 let _guard = guard;

@@ -107,6 +107,12 @@ impl ControlPlane {
         Ok(Self { url, channel, token_file })
     }
 
+    /// One that is reached over connections of a test's own.
+    #[cfg(test)]
+    pub(crate) fn over(channel: Channel, token_file: Option<PathBuf>) -> Self {
+        Self { url: Uri::from_static("http://control-plane.test:15010"), channel, token_file }
+    }
+
     /// Where it is.
     pub fn url(&self) -> &Uri {
         &self.url

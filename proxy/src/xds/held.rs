@@ -228,12 +228,11 @@ impl Held {
     fn take(&mut self, kind: ResourceType, name: &Arc<str>, item: Item) -> Result<bool, String> {
         // Without a resource it is a sign that the one we hold is still good.
         let Some(any) = item.resource else { return Ok(false) };
-        let fault =
-            |why: String| DecodeError { kind: Some(kind), name: name.to_string(), field: String::new(), why };
-        let resource = codec::decode(&any).map_err(|error| error.to_string())?;
+        let resource = codec::decode(&any).map_err(|error| named(error, name).to_string())?;
         if resource.kind() != kind || resource.name() != *name {
-            let found = format!("holds the {} {:?}", resource.kind().word(), resource.name());
-            return Err(fault(found).to_string());
+            let why = format!("holds the {} {:?}", resource.kind().word(), resource.name());
+            let error = DecodeError { kind: Some(kind), name: name.to_string(), field: String::new(), why };
+            return Err(error.to_string());
         }
         let (name, version) = (name.clone(), item.version);
         Ok(match resource {
@@ -276,6 +275,11 @@ impl Applied {
             count => Some(format!("{shown}; and {} more", count - MAX_REASONS)),
         }
     }
+}
+
+/// What could not even be read far enough to know its name has the name it was sent under.
+fn named(error: DecodeError, name: &str) -> DecodeError {
+    if error.name.is_empty() { DecodeError { name: name.to_owned(), ..error } } else { error }
 }
 
 /// The clusters that a route configuration points at.

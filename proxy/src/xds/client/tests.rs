@@ -1,1 +1,235 @@
+//! The stream against a control plane that does what each test tells it.
 
+use outrigger_model::inbound::MtlsMode;
+use outrigger_model::name::INBOUND;
+use outrigger_model::resource::Resource;
+use tonic::transport::Channel;
+
+use super::super::support::*;
+use super::*;
+use crate::demand::IDLE_AFTER;
+use crate::snapshot::{DestinationId, Handling};
+
+const OTHER: &str = "ratings.shop:9080";
+
+fn parts(shared: &Arc<Shared>, demanded: Demanded, channel: Channel) -> Parts {
+    Parts {
+        shared: shared.clone(),
+        control_plane: ControlPlane::over(channel, None),
+        node: Node { id: "sidecar~127.0.0.1~web-1.shop~d".into(), ..Node::default() },
+        demanded,
+        resolved: watch::channel(Vec::new()).0,
+        state_dir: None,
+    }
+}
+
+/// A client with `REVIEWS` pinned, and its control plane.
+fn start() -> (Arc<Shared>, FakeControlPlane) {
+    let (shared, demanded) = shared();
+    shared.demand.pin(REVIEWS.parse().unwrap());
+    let (control_plane, channel) = FakeControlPlane::start();
+    tokio::spawn(Client::new(parts(&shared, demanded, channel)).run());
+    (shared, control_plane)
+}
+
+fn state(shared: &Shared) -> &'static str {
+    match shared.snapshot.load().destination(DestinationId(0)).unwrap().handling {
+        Handling::Pending => "pending",
+        Handling::Unknown => "unknown",
+        Handling::Http(_) => "http",
+        Handling::Opaque(_) => "opaque",
+        Handling::Detect { .. } => "detect",
+    }
+}
+
+/// Brings `REVIEWS` into force.
+async fn serve_reviews(stream: &mut ServerStream) {
+    stream.expect_subscribe(ResourceType::Listener, &[INBOUND, REVIEWS]).await;
+    stream.send_good(&[inbound(MtlsMode::Strict), http_listener(REVIEWS)], "l1").await;
+    stream.expect_subscribe(ResourceType::Route, &[REVIEWS]).await;
+    stream.send_good(&[routes(REVIEWS, &[(CLUSTER, 1)])], "r1").await;
+    stream.expect_subscribe(ResourceType::Cluster, &[CLUSTER]).await;
+    stream.expect_subscribe(ResourceType::Endpoints, &[CLUSTER]).await;
+    stream.send_good(&[Resource::Cluster(cluster(CLUSTER))], "c1").await;
+    stream.send_good(&[endpoints(CLUSTER, &["10.0.0.1:80"])], "e1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_follow_what_is_held_and_an_ack_means_in_force() {
+    let (shared, mut control_plane) = start();
+    let mut stream = control_plane.stream().await;
+    let first = stream.expect_subscribe(ResourceType::Listener, &[INBOUND, REVIEWS]).await;
+    assert_eq!(first.node.unwrap().id, "sidecar~127.0.0.1~web-1.shop~d");
+    assert!(first.initial_resource_versions.is_empty());
+    stream.send_good(&[inbound(MtlsMode::Strict), http_listener(REVIEWS)], "l1").await;
+    assert!(shared.snapshot.load().inbound.is_some(), "acknowledged before it was in force");
+    let routes_asked = stream.expect_subscribe(ResourceType::Route, &[REVIEWS]).await;
+    assert_eq!(routes_asked.node, None);
+    stream.send_good(&[routes(REVIEWS, &[(CLUSTER, 1)])], "r1").await;
+    stream.expect_subscribe(ResourceType::Cluster, &[CLUSTER]).await;
+    stream.expect_subscribe(ResourceType::Endpoints, &[CLUSTER]).await;
+    stream.send_good(&[Resource::Cluster(cluster(CLUSTER))], "c1").await;
+    assert_eq!(state(&shared), "pending");
+    stream.send_good(&[endpoints(CLUSTER, &["10.0.0.1:80"])], "e1").await;
+    assert_eq!(state(&shared), "http", "acknowledged before it was in force");
+    assert_eq!(metric(&shared, "outrigger_xds_connected"), 1.0);
+    assert_eq!(metric(&shared, "outrigger_xds_acks_total{type=\"route\"}"), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_item_is_refused_by_name_and_the_good_ones_beside_it_are_taken() {
+    let (shared, mut control_plane) = start();
+    let mut stream = control_plane.stream().await;
+    serve_reviews(&mut stream).await;
+    let items = vec![item(&inbound(MtlsMode::Permissive), "l2"), broken(ResourceType::Listener, REVIEWS)];
+    let answer = stream.send(response(ResourceType::Listener, items, &[])).await;
+    let detail = answer.error_detail.unwrap();
+    assert_eq!(detail.code, tonic::Code::InvalidArgument as i32);
+    assert!(
+        detail.message.contains(REVIEWS) && detail.message.contains("cannot be read"),
+        "{}",
+        detail.message
+    );
+    assert_eq!(shared.snapshot.load().inbound.as_ref().unwrap().mtls, MtlsMode::Permissive);
+    assert_eq!(state(&shared), "http");
+    assert_eq!(metric(&shared, "outrigger_xds_nacks_total{type=\"listener\"}"), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_under_another_name_and_one_nobody_asked_for_change_nothing() {
+    let (shared, mut control_plane) = start();
+    let mut stream = control_plane.stream().await;
+    stream.expect_subscribe(ResourceType::Listener, &[INBOUND, REVIEWS]).await;
+    let mut disguised = item(&http_listener(OTHER), "1");
+    disguised.name = REVIEWS.to_owned();
+    let answer = stream.send(response(ResourceType::Listener, vec![disguised], &[])).await;
+    assert!(answer.error_detail.unwrap().message.contains(OTHER));
+    let unasked = vec![item(&http_listener(OTHER), "1")];
+    let answer = stream.send(response(ResourceType::Listener, unasked, &[])).await;
+    assert_eq!((answer.error_detail, state(&shared)), (None, "pending"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_loss_it_comes_back_with_the_versions_it_holds_and_never_those_it_refused() {
+    let (shared, mut control_plane) = start();
+    let mut stream = control_plane.stream().await;
+    serve_reviews(&mut stream).await;
+    stream.send(response(ResourceType::Route, vec![broken(ResourceType::Route, REVIEWS)], &[])).await;
+    drop(stream);
+    let lost = Instant::now();
+    let mut stream = control_plane.stream().await;
+    assert!(lost.elapsed() < Duration::from_secs(1), "{:?}", lost.elapsed());
+    assert_eq!(state(&shared), "http", "the loss changed traffic");
+    for (kind, names, versions) in [
+        (ResourceType::Cluster, vec![CLUSTER], vec![(CLUSTER, "c1")]),
+        (ResourceType::Endpoints, vec![CLUSTER], vec![(CLUSTER, "e1")]),
+        (ResourceType::Listener, vec![INBOUND, REVIEWS], vec![(INBOUND, "l1"), (REVIEWS, "l1")]),
+        (ResourceType::Route, vec![REVIEWS], vec![(REVIEWS, "r1")]),
+    ] {
+        let request = stream.expect_subscribe(kind, &names).await;
+        assert_eq!(request.node.is_some(), kind == ResourceType::Cluster);
+        let expected = versions.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned()));
+        assert_eq!(request.initial_resource_versions, expected.collect());
+    }
+    stream.send_good(&[routes(REVIEWS, &[(CLUSTER, 5)])], "r3").await;
+    assert_eq!(metric(&shared, "outrigger_xds_connected"), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_is_lost_the_age_grows_and_questions_get_a_place() {
+    let (shared, mut control_plane) = start();
+    let mut stream = control_plane.stream().await;
+    serve_reviews(&mut stream).await;
+    drop((stream, control_plane));
+    let asked = Instant::now();
+    let id = shared.demand.destination(OTHER.parse().unwrap()).await;
+    assert_eq!((id, asked.elapsed()), (Some(DestinationId(1)), crate::demand::DEMAND_TIMEOUT));
+    assert_eq!((metric(&shared, "outrigger_xds_connected"), state(&shared)), (0.0, "http"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dialled_is_asked_for_and_what_goes_idle_is_dropped() {
+    let (shared, mut control_plane) = start();
+    let mut stream = control_plane.stream().await;
+    stream.expect_subscribe(ResourceType::Listener, &[INBOUND, REVIEWS]).await;
+    let asking = tokio::spawn({
+        let shared = shared.clone();
+        async move { shared.demand.destination(OTHER.parse().unwrap()).await }
+    });
+    stream.expect_subscribe(ResourceType::Listener, &[OTHER]).await;
+    stream.send(response(ResourceType::Listener, Vec::new(), &[OTHER])).await;
+    let answered = Instant::now();
+    let id = asking.await.unwrap().unwrap();
+    assert!(matches!(shared.snapshot.load().destination(id).unwrap().handling, Handling::Unknown));
+    let request = stream.request().await;
+    assert_eq!(request.resource_names_unsubscribe, [OTHER]);
+    assert!(
+        (answered + IDLE_AFTER..answered + IDLE_AFTER + Duration::from_secs(5)).contains(&Instant::now())
+    );
+    assert!(shared.snapshot.load().destination(id).is_none());
+    assert_eq!(shared.snapshot.load().lookup(&OTHER.parse().unwrap()), None);
+    assert_eq!(state(&shared), "pending", "a pinned destination was dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nothing_points_at_any_more_is_unsubscribed() {
+    let (shared, mut control_plane) = start();
+    let mut stream = control_plane.stream().await;
+    serve_reviews(&mut stream).await;
+    stream.send(response(ResourceType::Listener, Vec::new(), &[REVIEWS])).await;
+    assert_eq!(state(&shared), "unknown");
+    for (kind, name) in
+        [(ResourceType::Cluster, CLUSTER), (ResourceType::Endpoints, CLUSTER), (ResourceType::Route, REVIEWS)]
+    {
+        let request = stream.request().await;
+        assert_eq!(
+            (request.type_url.as_str(), request.resource_names_unsubscribe),
+            (kind.url(), vec![name.to_owned()])
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_goes_with_the_stream() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = directory.path().join("web.token");
+    std::fs::write(&token, "secret\n").unwrap();
+    let (shared, demanded) = shared();
+    let (mut control_plane, channel) = FakeControlPlane::start();
+    let mut parts = parts(&shared, demanded, channel.clone());
+    parts.control_plane = ControlPlane::over(channel, Some(token));
+    tokio::spawn(Client::new(parts).run());
+    assert_eq!(control_plane.stream().await.authorization.as_deref(), Some("Bearer secret"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_on_disk_is_in_force_before_anything_is_heard() {
+    let directory = tempfile::tempdir().unwrap();
+    let (first, demanded) = shared();
+    first.demand.pin(REVIEWS.parse().unwrap());
+    let (mut control_plane, channel) = FakeControlPlane::start();
+    let mut keeping = parts(&first, demanded, channel);
+    keeping.state_dir = Some(directory.path().to_owned());
+    let running = tokio::spawn(Client::new(keeping).run());
+    let mut stream = control_plane.stream().await;
+    serve_reviews(&mut stream).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    running.abort();
+
+    let (second, demanded) = shared();
+    let (mut control_plane, channel) = FakeControlPlane::start();
+    let mut restoring = parts(&second, demanded, channel);
+    restoring.state_dir = Some(directory.path().to_owned());
+    let client = Client::new(restoring);
+    assert_eq!(state(&second), "http");
+    tokio::spawn(client.run());
+    let request = control_plane.stream().await.request().await;
+    assert_eq!(request.initial_resource_versions.get(CLUSTER).map(String::as_str), Some("c1"));
+
+    std::fs::write(directory.path().join("xds-state.pb"), b"\x05garbage").unwrap();
+    let (third, demanded) = shared();
+    let mut restoring = parts(&third, demanded, FakeControlPlane::start().1);
+    restoring.state_dir = Some(directory.path().to_owned());
+    Client::new(restoring);
+    assert_eq!(third.snapshot.load().generation, 0);
+}
