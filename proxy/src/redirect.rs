@@ -21,7 +21,8 @@ use plan::{Family, Plan};
 use present::Present;
 use programs::{RedirectError, Removed};
 
-const EXAMPLE: &str = "Example: outrigger-proxy redirect --skip-inbound-ports 22,9100-9110 --skip-outbound-cidrs 10.9.0.0/16";
+const EXAMPLE: &str =
+    "Example: outrigger-proxy redirect --skip-inbound-ports 22,9100-9110 --skip-outbound-cidrs 10.9.0.0/16";
 
 /// The addresses of the network namespace this process is in, one a line (proc(5)).
 const IPV6_ADDRESSES: &str = "/proc/net/if_inet6";
@@ -85,7 +86,8 @@ pub fn run(args: &RedirectArgs) -> Result<(), ExitError> {
             (false, true) => undo(args, family),
         };
         let said = said.map_err(|error| ExitError::caused_by(&error))?;
-        out.write_all(said.as_bytes()).map_err(|error| ExitError::failure(format!("standard output: {error}")))?;
+        out.write_all(said.as_bytes())
+            .map_err(|error| ExitError::failure(format!("standard output: {error}")))?;
     }
     Ok(())
 }
@@ -115,14 +117,20 @@ fn has_address_beyond_link(addresses: &str) -> bool {
 }
 
 fn rehearse(args: &RedirectArgs, plan: &Plan, family: Family) -> String {
-    let text = if args.undo { rules::undo(&Present::complete()) } else { rules::install(plan, family, &Present::default()) };
+    let text = if args.undo {
+        rules::undo(&Present::complete())
+    } else {
+        rules::install(plan, family, &Present::default())
+    };
     format!("# {}\n{text}", programs::preferred_command(family))
 }
 
 fn install(plan: &Plan, family: Family) -> Result<String, RedirectError> {
     let program = programs::install(family, |present| rules::install(plan, family, present))?;
     let Plan { inbound_port, outbound_port, .. } = plan;
-    Ok(format!("{family}: TCP is redirected, inbound to port {inbound_port}, outbound to port {outbound_port} ({program})\n"))
+    Ok(format!(
+        "{family}: TCP is redirected, inbound to port {inbound_port}, outbound to port {outbound_port} ({program})\n"
+    ))
 }
 
 fn undo(args: &RedirectArgs, family: Family) -> Result<String, RedirectError> {

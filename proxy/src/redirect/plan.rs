@@ -50,7 +50,9 @@ impl Plan {
     pub(super) fn new(args: &RedirectArgs) -> Result<Self, ExitError> {
         if args.inbound_port == args.outbound_port {
             let port = args.inbound_port;
-            return Err(ExitError::usage(format!("--inbound-port and --outbound-port are both {port}; give each its own")));
+            return Err(ExitError::usage(format!(
+                "--inbound-port and --outbound-port are both {port}; give each its own"
+            )));
         }
         let cidrs = joined("--skip-outbound-cidrs", &args.skip_outbound_cidrs)?;
         Ok(Self {
@@ -68,7 +70,9 @@ fn joined<T: Copy>(flag: &str, lists: &[Listed<T>]) -> Result<Vec<T>, ExitError>
     let all: Vec<T> = lists.iter().flat_map(|list| &list.0).copied().collect();
     if all.len() > MAX_SKIPPED {
         let given = all.len();
-        return Err(ExitError::usage(format!("{flag} has {given} items, at most {MAX_SKIPPED} are possible; use ranges")));
+        return Err(ExitError::usage(format!(
+            "{flag} has {given} items, at most {MAX_SKIPPED} are possible; use ranges"
+        )));
     }
     Ok(all)
 }
@@ -114,7 +118,11 @@ impl PortRange {
 /// As iptables writes it: `22` or `9100:9110`.
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}:{}", self.first, self.last) }
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}:{}", self.first, self.last)
+        }
     }
 }
 
@@ -136,9 +144,9 @@ impl FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
         let network = text.parse().or_else(|_| address());
-        network
-            .map(|network: IpNet| Self(network.trunc()))
-            .map_err(|_| format!("{text:?} is not a network such as 10.9.0.0/16 or fd09::/16, nor an address"))
+        network.map(|network: IpNet| Self(network.trunc())).map_err(|_| {
+            format!("{text:?} is not a network such as 10.9.0.0/16 or fd09::/16, nor an address")
+        })
     }
 }
 
@@ -162,7 +170,9 @@ mod tests {
 
     #[test]
     fn lists_of_ports_are_read() {
-        for (text, want) in [("", ""), ("22", "22"), ("22, 9100-9110,", "22 9100:9110"), ("1-65535", "1:65535")] {
+        for (text, want) in
+            [("", ""), ("22", "22"), ("22, 9100-9110,", "22 9100:9110"), ("1-65535", "1:65535")]
+        {
             assert_eq!(ports(text).as_deref(), Ok(want), "{text}");
         }
         for text in ["0", "65536", "-1", "9-", "9110-9100", "0-5", "22;23", "ssh", "1-2-3"] {

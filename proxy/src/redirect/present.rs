@@ -10,7 +10,8 @@ pub(super) const OUTBOUND: &str = "OUTRIGGER_OUTBOUND";
 pub(super) const CHAINS: [&str; 2] = [INBOUND, OUTBOUND];
 
 /// The rules in the kernel's chains that lead to ours, without `-A`, as `iptables-save` prints them.
-pub(super) const HOOKS: [&str; 2] = ["PREROUTING -p tcp -j OUTRIGGER_INBOUND", "OUTPUT -p tcp -j OUTRIGGER_OUTBOUND"];
+pub(super) const HOOKS: [&str; 2] =
+    ["PREROUTING -p tcp -j OUTRIGGER_INBOUND", "OUTPUT -p tcp -j OUTRIGGER_OUTBOUND"];
 
 /// What of ours is in the nat table.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -43,7 +43,9 @@ pub(super) enum RedirectError {
     NotAllowed { program: String },
     #[error("{program} refused the {family} rules: {complaint}{}", leave_alone(*family))]
     Refused { program: String, family: Family, complaint: String },
-    #[error("{program} printed more than {MAX_OUTPUT_BYTES} bytes of rules: remove rules, this namespace is no pod's")]
+    #[error(
+        "{program} printed more than {MAX_OUTPUT_BYTES} bytes of rules: remove rules, this namespace is no pod's"
+    )]
     TooMuch { program: String },
     #[error("{program} could not be run")]
     Io {
