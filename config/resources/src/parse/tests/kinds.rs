@@ -139,87 +139,93 @@ fn absent_fields_of_own_kinds_have_defaults() {
     assert!(policy.spec.outlier_detection.enabled);
 }
 
+/// The problem with the spec of one of our kinds, without the place.
+#[track_caller]
+fn check_spec(kind: &str, spec: &str, expected: &str) {
+    let name = if kind == "MeshConfig" { "mesh" } else { "a" };
+    let text = format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}}}, spec: {spec}}}"
+    );
+    let parsed = parse_yaml("f", &text);
+    let found: Vec<String> =
+        parsed.problems.iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect();
+    assert_eq!(found, [format!("spec.{expected}")], "{text}");
+    assert!(parsed.objects.is_empty());
+}
+
 #[test]
-fn own_kinds_are_judged_strictly() {
-    let targets = "targetRefs: [{kind: Service, name: a}]";
-    for (kind, spec, expected) in [
+fn an_external_service_is_judged_strictly() {
+    for (spec, expected) in [
+        ("{hosts: [], ports: [{port: 1}]}", "hosts: an empty list; at least one entry is needed"),
         (
-            "ExternalService",
-            "{hosts: [], ports: [{port: 1}]}".to_owned(),
-            "hosts: an empty list; at least one entry is needed",
-        ),
-        (
-            "ExternalService",
-            "{hosts: ['https://a'], ports: [{port: 1}]}".to_owned(),
+            "{hosts: ['https://a'], ports: [{port: 1}]}",
             r#"hosts[0]: "https://a" is not a host name; write one like api.example.com, without scheme or port"#,
         ),
         (
-            "ExternalService",
-            "{hosts: [a.b], ports: [{port: 1}], resolution: Static}".to_owned(),
+            "{hosts: [a.b], ports: [{port: 1}], resolution: Static}",
             "endpoints: missing; resolution Static needs at least one address",
         ),
         (
-            "ExternalService",
-            "{hosts: [a.b], ports: [{port: 1}], endpoints: [10.0.0.1]}".to_owned(),
+            "{hosts: [a.b], ports: [{port: 1}], endpoints: [10.0.0.1]}",
             "endpoints: only for resolution Static; remove them or change resolution",
         ),
         (
-            "ExternalService",
-            "{hosts: [a.b], ports: [{port: 1, protocol: UDP}]}".to_owned(),
+            "{hosts: [a.b], ports: [{port: 1, protocol: UDP}]}",
             r#"ports[0].protocol: unknown value "UDP"; write HTTP, HTTPS, HTTP2, GRPC, TCP, TLS"#,
         ),
-        ("BackendPolicy", "{}".to_owned(), "targetRefs: missing; it has to be written"),
+    ] {
+        check_spec("ExternalService", spec, expected);
+    }
+}
+
+#[test]
+fn a_backend_policy_is_judged_strictly() {
+    check_spec("BackendPolicy", "{}", "targetRefs: missing; it has to be written");
+    for (rest, expected) in [
         (
-            "BackendPolicy",
-            format!("{{{targets}, loadBalancer: {{algorithm: Maglev}}}}"),
+            "loadBalancer: {algorithm: Maglev}",
             "loadBalancer.hashOn: missing; write header, cookie or sourceIp",
         ),
         (
-            "BackendPolicy",
-            format!("{{{targets}, loadBalancer: {{hashOn: {{sourceIp: true}}}}}}"),
+            "loadBalancer: {hashOn: {sourceIp: true}}",
             "loadBalancer.hashOn: only for RingHash and Maglev; remove it or change algorithm",
         ),
         (
-            "BackendPolicy",
-            format!("{{{targets}, loadBalancer: {{algorithm: Maglev, hashOn: {{sourceIp: false}}}}}}"),
+            "loadBalancer: {algorithm: Maglev, hashOn: {sourceIp: false}}",
             "loadBalancer.hashOn: write one of header: NAME, cookie: {name: NAME}, sourceIp: true",
         ),
         (
-            "BackendPolicy",
-            format!("{{{targets}, outlierDetection: {{maxEjectionPercent: 101}}}}"),
+            "outlierDetection: {maxEjectionPercent: 101}",
             "outlierDetection.maxEjectionPercent: 101 is not a whole number from 0 to 100",
         ),
         (
-            "BackendPolicy",
-            format!("{{{targets}, outlierDetection: {{enabled: yes}}}}"),
+            "outlierDetection: {enabled: yes}",
             r#"outlierDetection.enabled: string "yes" where true or false is expected"#,
         ),
+        ("connection: {connectTimeout: 0s}", "connection.connectTimeout: 0s; it must be longer than nothing"),
         (
-            "BackendPolicy",
-            format!("{{{targets}, connection: {{connectTimeout: 0s}}}}"),
-            "connection.connectTimeout: 0s; it must be longer than nothing",
-        ),
-        (
-            "BackendPolicy",
-            format!("{{{targets}, healthCheck: {{http: {{path: healthz}}}}}}"),
+            "healthCheck: {http: {path: healthz}}",
             r#"healthCheck.http.path: "healthz" is not a path; write one like /healthz"#,
         ),
+    ] {
+        check_spec(
+            "BackendPolicy",
+            &format!("{{targetRefs: [{{kind: Service, name: a}}], {rest}}}"),
+            expected,
+        );
+    }
+}
+
+#[test]
+fn workloads_and_mesh_config_are_judged_strictly() {
+    for (spec, expected) in [
+        ("{address: 10.0.0.1, weight: 0}", "weight: 0 is not a whole number from 1 to 1000000"),
         (
-            "Workload",
-            "{address: 10.0.0.1, weight: 0}".to_owned(),
-            "weight: 0 is not a whole number from 1 to 1000000",
-        ),
-        (
-            "Workload",
-            "{address: 10.0.0.1, serviceAccount: a/b}".to_owned(),
+            "{address: 10.0.0.1, serviceAccount: a/b}",
             r#"serviceAccount: "a/b" is not a name; write at most 253 of a-z, 0-9, - and ."#,
         ),
     ] {
-        let text = format!(
-            "{{apiVersion: outrigger.dev/v1alpha1, kind: {kind}, metadata: {{name: a}}, spec: {spec}}}"
-        );
-        let problem = parse_yaml("f", &text).problems.remove(0);
-        assert_eq!(format!("{}: {}", problem.field, problem.message), format!("spec.{expected}"), "{text}");
+        check_spec("Workload", spec, expected);
     }
     for (spec, expected) in [
         (
@@ -236,11 +242,7 @@ fn own_kinds_are_judged_strictly() {
             "tracing.samplePercent: 101 is not a number from 0 to 100",
         ),
     ] {
-        let text = format!(
-            "{{apiVersion: outrigger.dev/v1alpha1, kind: MeshConfig, metadata: {{name: mesh}}, spec: {spec}}}"
-        );
-        let problem = parse_yaml("f", &text).problems.remove(0);
-        assert_eq!(format!("{}: {}", problem.field, problem.message), format!("spec.{expected}"), "{text}");
+        check_spec("MeshConfig", spec, expected);
     }
 }
 

@@ -62,7 +62,6 @@ fn a_wrong_rule_costs_only_itself() {
 
 #[test]
 fn rules_are_judged_as_the_standard_asks() {
-    let many = |count: usize, item: &str| vec![item; count].join(", ");
     for (rule, expected) in [
         ("{}", ""),
         ("{backendRefs: [{name: a, port: 80, weight: 0}]}", ""),
@@ -98,6 +97,14 @@ fn rules_are_judged_as_the_standard_asks() {
             "{matches: [{headers: [{name: a}]}]}",
             ".matches[0].headers[0].value: missing; it has to be written",
         ),
+    ] {
+        check_rule(rule, expected);
+    }
+}
+
+#[test]
+fn backends_and_times_are_judged_as_the_standard_asks() {
+    for (rule, expected) in [
         (
             "{backendRefs: [{name: a, port: 0}]}",
             ".backendRefs[0].port: 0 is not a whole number from 1 to 65535",
@@ -128,6 +135,11 @@ fn rules_are_judged_as_the_standard_asks() {
     ] {
         check_rule(rule, expected);
     }
+}
+
+#[test]
+fn the_limits_of_a_route_are_named() {
+    let many = |count: usize, item: &str| vec![item; count].join(", ");
     let refs = many(17, "{name: a, port: 80}");
     check_rule(
         &format!("{{backendRefs: [{refs}]}}"),
