@@ -1,0 +1,110 @@
+//! What processes have cost, as the kernel accounts it: CPU time of every thread to the nanosecond, resident memory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// The CPU time of every living thread of some processes, at one moment.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct CpuTimes(BTreeMap<u32, Duration>);
+
+impl CpuTimes {
+    /// Reads `/proc/PID/task/*/schedstat` of each process.
+    pub(crate) fn read(pids: impl IntoIterator<Item = u32>) -> Result<Self> {
+        let mut times = BTreeMap::new();
+        for pid in pids {
+            let dir = format!("/proc/{pid}/task");
+            let threads =
+                fs::read_dir(&dir).with_context(|| format!("cannot read {dir}: the process is gone"))?;
+            for thread in threads {
+                let name = thread.with_context(|| format!("cannot read {dir}"))?.file_name();
+                let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+                let file = format!("{dir}/{id}/schedstat");
+                // A thread that ended since it was listed has nothing more to say.
+                let Ok(text) = fs::read_to_string(&file) else { continue };
+                let time = cpu_time(&text).with_context(|| format!("{file} says {text:?}"))?;
+                times.insert(id, time);
+            }
+        }
+        Ok(Self(times))
+    }
+
+    /// What was spent since an earlier reading. A thread that is new counts whole; one that ended is lost.
+    pub(crate) fn since(&self, earlier: &Self) -> Duration {
+        let spent = |(id, time): (&u32, &Duration)| {
+            time.saturating_sub(earlier.0.get(id).copied().unwrap_or_default())
+        };
+        self.0.iter().map(spent).sum()
+    }
+}
+
+/// The resident memory of some processes together, in KiB.
+pub(crate) fn resident_kib(pids: impl IntoIterator<Item = u32>) -> Result<u64> {
+    let one = |pid| {
+        let file = format!("/proc/{pid}/status");
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("cannot read {file}: the process is gone"))?;
+        vm_rss_kib(&text).with_context(|| format!("{file} has no VmRSS"))
+    };
+    pids.into_iter().map(one).sum()
+}
+
+/// The first field of a schedstat: time spent on a CPU, in nanoseconds. Time spent waiting for one is the second.
+fn cpu_time(schedstat: &str) -> Option<Duration> {
+    let mut fields = schedstat.split_whitespace().map(str::parse::<u64>);
+    let (on_cpu, _waiting, _slices) = (fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?);
+    Some(Duration::from_nanos(on_cpu))
+}
+
+fn vm_rss_kib(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    value.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(times: &[(u32, u64)]) -> CpuTimes {
+        CpuTimes(times.iter().map(|&(id, nanos)| (id, Duration::from_nanos(nanos))).collect())
+    }
+
+    #[test]
+    fn schedstat_is_nanoseconds_on_a_cpu() {
+        assert_eq!(cpu_time("468035451 172513440 93\n"), Some(Duration::from_nanos(468_035_451)));
+        for broken in ["", "468035451", "1 2", "a 2 3", "-1 2 3"] {
+            assert_eq!(cpu_time(broken), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_spent_is_counted_by_thread() {
+        let before = times(&[(1, 100), (2, 1000)]);
+        // Thread 2 ended, 3 is new; what 2 had spent before must not be taken off.
+        let after = times(&[(1, 150), (3, 7)]);
+        assert_eq!(after.since(&before), Duration::from_nanos(57));
+        assert_eq!(before.since(&before), Duration::ZERO);
+    }
+
+    #[test]
+    fn resident_memory_is_read_in_kib() {
+        let status = "Name:\tenvoy\nVmHWM:\t   99999 kB\nVmRSS:\t   12340 kB\nThreads:\t3\n";
+        assert_eq!(vm_rss_kib(status), Some(12_340));
+        assert_eq!(vm_rss_kib("Name:\tkthreadd\n"), None);
+    }
+
+    #[test]
+    fn this_process_has_spent_something() {
+        let id = std::process::id();
+        let before = CpuTimes::read([id]).unwrap();
+        // The kernel brings the account of a running thread up to date when it is read, so any work shows.
+        let mut sum = 0_u64;
+        while CpuTimes::read([id]).unwrap().since(&before) == Duration::ZERO {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(resident_kib([id]).unwrap() > 100);
+        assert!(CpuTimes::read([u32::MAX]).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! What every run of a measurement shares: the programs, and the CPUs they are given.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cores::Cores;
+
+/// Programs and CPUs.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// This program, which plays origin, load and relay.
+    pub(crate) benches: PathBuf,
+    /// The mesh, as users run it.
+    pub(crate) outrigger: PathBuf,
+    pub(crate) cores: Cores,
+}
+
+impl Site {
+    /// Finds the programs. `outrigger` is the one beside this program, in the same profile; it is built when it is
+    /// not there.
+    pub(crate) fn prepare() -> Result<Self> {
+        let benches = env::current_exe().context("the path of this program is not known")?;
+        let outrigger = benches.with_file_name("outrigger");
+        if !outrigger.is_file() {
+            build(&outrigger)?;
+        }
+        Ok(Self { benches, outrigger, cores: Cores::claim()? })
+    }
+}
+
+fn build(outrigger: &Path) -> Result<()> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let profile_dir = outrigger.parent().context("this program is in no directory")?;
+    let target = profile_dir.parent().context("this program is not in a target directory")?;
+    eprintln!("building {}", outrigger.display());
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--package", "outrigger", "--bin", "outrigger", "--profile", profile(profile_dir)]);
+    cargo.arg("--target-dir").arg(target).current_dir(&workspace);
+    let advice = "run `cargo build --release --package outrigger` and see what it says";
+    let status = cargo.status().with_context(|| format!("cannot start cargo: {advice}"))?;
+    let built = status.success() && outrigger.is_file();
+    ensure!(built, "there is no {} and it cannot be built: {advice}", outrigger.display());
+    Ok(())
+}
+
+/// The profile that cargo builds into this directory.
+fn profile(dir: &Path) -> &str {
+    match dir.file_name().and_then(|name| name.to_str()) {
+        None | Some("debug") => "dev",
+        Some(profile) => profile,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mesh_is_built_in_the_profile_of_this_program() {
+        assert_eq!(profile(Path::new("/t/target/debug")), "dev");
+        assert_eq!(profile(Path::new("/t/target/release")), "release");
+    }
+}
