@@ -1,3 +1,5 @@
+//! Conditions and the journal: YAML in, what is told about it out.
+
 use super::*;
 use crate::world::samples::{service, world};
 

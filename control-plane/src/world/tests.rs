@@ -1,3 +1,5 @@
+//! The picture is right however it was made, cheap to change, and says what a change may alter.
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
