@@ -31,7 +31,7 @@ use crate::flags::{ProxyCli, ProxyCommand, RunArgs, Unrunnable};
 use crate::redirect;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Name, Telemetry};
-use crate::worker::{Drains, Shared};
+use crate::worker::{Drains, Interception, Shared};
 use workers::Workers;
 
 mod control;
@@ -136,6 +136,11 @@ fn shared(args: &RunArgs, access_log: access_log::Writer, drains: Drains) -> (Ar
         telemetry: Telemetry::new(Registry::new(), me, access_log),
         workload: args.workload.as_str().into(),
         namespace: args.namespace.as_str().into(),
+        interception: if args.inbound.is_empty() && args.outbound.is_empty() {
+            Interception::Capture
+        } else {
+            Interception::Explicit
+        },
         drains,
     };
     (Arc::new(shared), demanded)
@@ -214,7 +219,8 @@ async fn drain_both(within: Duration, inbound: DrainTrigger, outbound: DrainTrig
 }
 
 fn announce(args: &RunArgs, line: &ReadyLine) -> Result<(), ExitError> {
-    tracing::info!(admin = ?line.admin, metrics = ?line.metrics, health = ?line.health, inbound = ?line.inbound, outbound = ?line.outbound, "ready");
+    let listening = serde_json::to_string(line).unwrap_or_default();
+    tracing::info!(listening, "ready");
     ready::write(args.ready_file.as_deref(), args.ready_fd, line)
         .map_err(|error| ExitError::caused_by(&error))
 }

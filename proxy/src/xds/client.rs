@@ -375,7 +375,7 @@ fn describe(error: &(dyn Error + 'static)) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let part = error.to_string();
-        if !text.contains(&part) {
+        if part != "transport error" && !text.contains(&part) {
             text = format!("{text}: {part}");
         }
         cause = error.source();

@@ -61,6 +61,7 @@ pub(crate) fn shared() -> (Arc<Shared>, Demanded) {
         telemetry: telemetry(),
         workload: "web-1".into(),
         namespace: "shop".into(),
+        interception: crate::worker::Interception::Explicit,
         drains: crate::worker::Drains { inbound: drain.clone(), outbound: drain },
     };
     (Arc::new(shared), demanded)
