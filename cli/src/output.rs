@@ -1,5 +1,7 @@
 //! `-o table|json|yaml`: tables are for people, JSON keys are stable.
 
+use std::io::Write;
+
 use anyhow::Context;
 use serde::Serialize;
 
@@ -21,13 +23,16 @@ pub(crate) fn print<T: Serialize>(
     data: &T,
     table: impl FnOnce(&T) -> String,
 ) -> anyhow::Result<()> {
-    match format {
-        Format::Table => println!("{}", table(data)),
-        Format::Json => println!("{}", serde_json::to_string_pretty(data)?),
-        // JSON is YAML; block style is what people expect to see.
-        Format::Yaml => print!("{}", yaml(&serde_json::to_value(data).context("the data cannot be shown")?)),
+    let text = match format {
+        Format::Table => table(data) + "\n",
+        Format::Json => serde_json::to_string_pretty(data)? + "\n",
+        Format::Yaml => yaml(&serde_json::to_value(data).context("the data cannot be shown")?),
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough: `outrigger status | head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
     }
-    Ok(())
 }
 
 /// A table without borders, columns aligned, as kubectl prints them.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::snapshot::DestinationId;
+use crate::telemetry::Way;
 use crate::worker::Worker;
 
 mod inbound;
@@ -54,6 +55,16 @@ pub enum ListenKind {
     CaptureOutbound,
 }
 
+impl ListenKind {
+    /// Which way its connections go.
+    pub fn way(self) -> Way {
+        match self {
+            Self::Inbound { .. } | Self::CaptureInbound => Way::Inbound,
+            Self::Outbound { .. } | Self::CaptureOutbound => Way::Outbound,
+        }
+    }
+}
+
 /// Accepts on one socket of one worker until the drain is over.
 ///
 /// # Errors
@@ -66,7 +77,7 @@ pub async fn run(
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(socket)?;
     let acceptor = Acceptor { worker, kind, slots };
-    let drain = acceptor.worker.shared.drain.clone();
+    let drain = acceptor.drain().clone();
     let mut refused = Refused::default();
     let over = lame_duck_over(&drain);
     tokio::pin!(over);
@@ -95,8 +106,15 @@ struct Acceptor {
 }
 
 impl Acceptor {
+    fn drain(&self) -> &Drain {
+        self.worker.shared.drains.of(self.kind.way())
+    }
+
     /// The next connection, once there is room for it.
-    async fn next(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    async fn next(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let slot = self.slots.clone().acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = listener.accept().await?;
         Ok((stream, peer, slot))
@@ -105,7 +123,7 @@ impl Acceptor {
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         let worker = self.worker.clone();
         let kind = self.kind;
-        let guard = worker.shared.drain.guard();
+        let guard = self.drain().guard();
         tokio::task::spawn_local(async move {
             let _held = (slot, guard);
             if let Err(error) = handle(worker, stream, peer, kind).await {

@@ -49,6 +49,7 @@ async fn stages(
     let asked = http::check_request(&mut parts)?;
     let worker = exchange.connection.worker.clone();
     worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, rng));
+    exchange.record.traced(parts.headers.get(http::TRACEPARENT));
 
     // 4. To the application, in the version the request came in.
     let version = exchange.connection.version;
@@ -57,7 +58,7 @@ async fn stages(
     let mut request = Request::from_parts(parts, body);
     let downstream = http::prepare_switch(&mut request, &asked);
     let target = Target { address: application, security: Security::Plaintext, version };
-    let to = Outgoing { target: &target, policy: &APPLICATION, cluster: None };
+    let to = Outgoing { target: &target, policy: &APPLICATION, lease: None };
     let sent = http::send(&worker, &to, request).await;
     let (response, upstream) = sent.map_err(|failed| at_workload(exchange, failed.reason))?;
 
@@ -70,7 +71,8 @@ async fn stages(
 
 /// Strict lets mutual TLS in only; so does a proxy that has not heard yet what applies.
 fn admit(exchange: &Exchange) -> Result<(), Refusal> {
-    let permissive = exchange.snapshot.inbound.as_ref().is_some_and(|inbound| inbound.mtls == MtlsMode::Permissive);
+    let permissive =
+        exchange.snapshot.inbound.as_ref().is_some_and(|inbound| inbound.mtls == MtlsMode::Permissive);
     match exchange.connection.downstream.security {
         DownstreamSecurity::Plaintext if !permissive => Err(at_workload(exchange, Reason::Unauthenticated)),
         _ => Ok(()),

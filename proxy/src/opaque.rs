@@ -17,7 +17,7 @@ use tracing::debug;
 use crate::reason::{Reason, Seen};
 use crate::snapshot::OpaqueRoute;
 use crate::telemetry::{Protection, TcpLabels, TcpRecord, Way};
-use crate::upstream::{Cluster, Lease, Outcome, PickContext, Security, Stream, dial};
+use crate::upstream::{Cluster, ConnectionPermit, Lease, Outcome, PickContext, Security, Stream, dial};
 use crate::worker::Worker;
 
 mod relay;
@@ -44,15 +44,19 @@ pub(crate) fn refuse(worker: &Rc<Worker>) {
 }
 
 /// From the local application to a destination: a backend by weight, an endpoint, and bytes.
-pub(crate) async fn outbound(worker: Rc<Worker>, downstream: TcpStream, route: &OpaqueRoute) -> io::Result<()> {
+pub(crate) async fn outbound(
+    worker: Rc<Worker>,
+    downstream: TcpStream,
+    route: &OpaqueRoute,
+) -> io::Result<()> {
     let Some(cluster) = backend(&worker, route) else {
         TcpRecord::open(&worker, TcpLabels { way: Way::Outbound, ..NOBODY }).reason(Reason::NoBackend);
         debug!(route.name = %route.object, reason = Reason::NoBackend.word(), "opaque connection closed");
         return Ok(());
     };
     match connect(&worker, &cluster).await {
-        Ok((upstream, lease)) => {
-            let labels = labels(&cluster, Some(&lease));
+        Ok((upstream, held)) => {
+            let labels = labels(&cluster, Some(&held.0));
             let record = TcpRecord::open(&worker, labels);
             relay(downstream, upstream, &record).await
         }
@@ -91,13 +95,16 @@ fn backend(worker: &Worker, route: &OpaqueRoute) -> Option<Arc<Cluster>> {
 }
 
 /// Dials endpoints until one answers. What failed to connect cannot have been seen, so another may be tried.
-async fn connect(worker: &Worker, cluster: &Arc<Cluster>) -> Result<(Stream, Lease), Reason> {
+async fn connect(
+    worker: &Worker,
+    cluster: &Arc<Cluster>,
+) -> Result<(Stream, (Lease, ConnectionPermit)), Reason> {
+    let permit = cluster.connection_permit()?;
     let mut tried = Vec::with_capacity(ATTEMPTS);
     let mut _guard = None;
     loop {
-        let leased = worker.with_rng(|rng| {
-            cluster.lease(&mut PickContext { now: Instant::now(), rng, tried: &tried })
-        });
+        let leased = worker
+            .with_rng(|rng| cluster.lease(&mut PickContext { now: Instant::now(), rng, tried: &tried }));
         let lease = leased?;
         let endpoint = lease.endpoint().clone();
         let config = endpoint.config();
@@ -107,7 +114,7 @@ async fn connect(worker: &Worker, cluster: &Arc<Cluster>) -> Result<(Stream, Lea
         match dialled {
             Ok(stream) => {
                 lease.outcome(Instant::now(), Outcome::Success);
-                return Ok((stream, lease));
+                return Ok((stream, (lease, permit)));
             }
             Err(error) => {
                 lease.outcome(Instant::now(), Outcome::Failure);
@@ -124,7 +131,11 @@ async fn connect(worker: &Worker, cluster: &Arc<Cluster>) -> Result<(Stream, Lea
 }
 
 /// To a destination the mesh does not know, as it was dialled.
-pub(crate) async fn pass_through(worker: Rc<Worker>, downstream: TcpStream, to: SocketAddr) -> io::Result<()> {
+pub(crate) async fn pass_through(
+    worker: Rc<Worker>,
+    downstream: TcpStream,
+    to: SocketAddr,
+) -> io::Result<()> {
     to_address(worker, downstream, to, TcpLabels { way: Way::Outbound, ..NOBODY }).await
 }
 

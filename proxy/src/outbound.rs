@@ -36,6 +36,7 @@ async fn stages(
     let asked = http::check_request(&mut parts)?;
     let worker = exchange.connection.worker.clone();
     worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, rng));
+    exchange.record.traced(parts.headers.get(http::TRACEPARENT));
 
     // 3. What was dialled decides the routes; what Host says does not.
     let destination = settled(exchange, id).await?;

@@ -106,14 +106,20 @@ impl Reason {
             Self::NoEndpoint => row(StatusCode::SERVICE_UNAVAILABLE, Unavailable, "no_endpoint", Perhaps),
             Self::ConnectFailed => row(StatusCode::SERVICE_UNAVAILABLE, Unavailable, "connect_failed", Never),
             Self::TlsFailed => row(StatusCode::SERVICE_UNAVAILABLE, Unavailable, "tls_failed", Never),
-            Self::UpstreamReset => row(StatusCode::SERVICE_UNAVAILABLE, Unavailable, "upstream_reset", Perhaps),
+            Self::UpstreamReset => {
+                row(StatusCode::SERVICE_UNAVAILABLE, Unavailable, "upstream_reset", Perhaps)
+            }
             Self::UpstreamProtocol => row(StatusCode::BAD_GATEWAY, Unavailable, "upstream_protocol", Perhaps),
             Self::Timeout => row(StatusCode::GATEWAY_TIMEOUT, DeadlineExceeded, "timeout", Perhaps),
             Self::Overflow => row(StatusCode::SERVICE_UNAVAILABLE, Unavailable, "overflow", Perhaps),
-            Self::RateLimited => row(StatusCode::TOO_MANY_REQUESTS, ResourceExhausted, "rate_limited", Perhaps),
+            Self::RateLimited => {
+                row(StatusCode::TOO_MANY_REQUESTS, ResourceExhausted, "rate_limited", Perhaps)
+            }
             Self::Shed => row(StatusCode::SERVICE_UNAVAILABLE, Unavailable, "shed", Perhaps),
             Self::Denied => row(StatusCode::FORBIDDEN, PermissionDenied, "denied", Perhaps),
-            Self::Unauthenticated => row(StatusCode::UNAUTHORIZED, Unauthenticated, "unauthenticated", Perhaps),
+            Self::Unauthenticated => {
+                row(StatusCode::UNAUTHORIZED, Unauthenticated, "unauthenticated", Perhaps)
+            }
             Self::BadRequest => row(StatusCode::BAD_REQUEST, Internal, "bad_request", Perhaps),
             Self::HeadersTooLarge => {
                 row(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Internal, "headers_too_large", Perhaps)

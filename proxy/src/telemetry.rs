@@ -72,10 +72,30 @@ pub const METRICS: &[MetricSpec] = &[
         "From the request head to the end of the response.",
         REQUEST_LABELS,
     ),
-    spec("outrigger_tcp_connections_opened_total", Kind::Counter, "Opaque connections opened.", CONNECTION_LABELS),
-    spec("outrigger_tcp_connections_closed_total", Kind::Counter, "Opaque connections closed.", CONNECTION_LABELS),
-    spec("outrigger_tcp_sent_bytes_total", Kind::Counter, "Bytes sent to the one who connected.", CONNECTION_LABELS),
-    spec("outrigger_tcp_received_bytes_total", Kind::Counter, "Bytes received from the one who connected.", CONNECTION_LABELS),
+    spec(
+        "outrigger_tcp_connections_opened_total",
+        Kind::Counter,
+        "Opaque connections opened.",
+        CONNECTION_LABELS,
+    ),
+    spec(
+        "outrigger_tcp_connections_closed_total",
+        Kind::Counter,
+        "Opaque connections closed.",
+        CONNECTION_LABELS,
+    ),
+    spec(
+        "outrigger_tcp_sent_bytes_total",
+        Kind::Counter,
+        "Bytes sent to the one who connected.",
+        CONNECTION_LABELS,
+    ),
+    spec(
+        "outrigger_tcp_received_bytes_total",
+        Kind::Counter,
+        "Bytes received from the one who connected.",
+        CONNECTION_LABELS,
+    ),
 ];
 
 /// Metrics and access log, shared by all threads.
@@ -140,7 +160,11 @@ impl Telemetry {
     pub fn endpoint_label(&self, endpoint: &Endpoint) -> u32 {
         let identity = endpoint.identity.as_ref().map(SpiffeId::shared).unwrap_or_default();
         let workload = &endpoint.workload;
-        self.labels.intern(Name { name: workload.name.clone(), namespace: workload.namespace.clone(), identity })
+        self.labels.intern(Name {
+            name: workload.name.clone(),
+            namespace: workload.namespace.clone(),
+            identity,
+        })
     }
 
     /// The number of an authenticated peer. Once a connection.

@@ -12,7 +12,7 @@ use outrigger_base::tls::MeshTls;
 
 use crate::demand::Demand;
 use crate::snapshot::Snapshot;
-use crate::telemetry::{LocalTelemetry, Telemetry};
+use crate::telemetry::{LocalTelemetry, Telemetry, Way};
 use crate::upstream::Pools;
 
 /// What all threads of the process share.
@@ -29,8 +29,38 @@ pub struct Shared {
     pub workload: Arc<str>,
     /// This workload's namespace.
     pub namespace: Arc<str>,
-    /// Ends accept loops and connections.
-    pub drain: Drain,
+    /// How connections get to this proxy.
+    pub interception: Interception,
+    /// End accept loops and connections.
+    pub drains: Drains,
+}
+
+/// How connections get to a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interception {
+    /// Applications and peers dial its listeners.
+    Explicit,
+    /// The packets of everything but this proxy are redirected to it: what it dials at its own address is the application.
+    Capture,
+}
+
+/// The two drains of a process, in the order in which they start: while requests to the application are finished, the
+/// application must still be able to make its own.
+pub struct Drains {
+    /// Of what comes to the application.
+    pub inbound: Drain,
+    /// Of what the application sends.
+    pub outbound: Drain,
+}
+
+impl Drains {
+    /// The one for a direction.
+    pub fn of(&self, way: Way) -> &Drain {
+        match way {
+            Way::Inbound => &self.inbound,
+            Way::Outbound => &self.outbound,
+        }
+    }
 }
 
 /// The state of one worker thread.

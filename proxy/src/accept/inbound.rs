@@ -11,10 +11,10 @@ use std::time::Duration;
 use outrigger_base::tls::{Alpn, describe_io, verified_peer};
 use outrigger_model::identity::SpiffeId;
 use outrigger_model::inbound::{MtlsMode, Protocol};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use rustls::ServerConfig;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::warn;
@@ -62,7 +62,9 @@ pub(super) async fn handle(worker: Rc<Worker>, accepted: Accepted) -> io::Result
 /// What applies to a port. Before the control plane has said anything, Strict does.
 fn rules(worker: &Worker, port: u16) -> Rules {
     let snapshot = worker.snapshot();
-    let Some(inbound) = &snapshot.inbound else { return Rules { mtls: MtlsMode::Strict, protocol: Protocol::Detect } };
+    let Some(inbound) = &snapshot.inbound else {
+        return Rules { mtls: MtlsMode::Strict, protocol: Protocol::Detect };
+    };
     let declared = inbound.ports.iter().find(|known| known.port == port).map(|known| known.protocol);
     let opaque = || snapshot.mesh.opaque_ports.contains(&port).then_some(Protocol::Opaque);
     let protocol = declared.or_else(opaque).unwrap_or(Protocol::Detect);
@@ -139,7 +141,10 @@ async fn handshake(worker: Rc<Worker>, accepted: Accepted) -> io::Result<()> {
 }
 
 /// The handshake, and who is at the other end. `Err` says why in people's words.
-async fn secure(config: Arc<ServerConfig>, stream: TcpStream) -> Result<(TlsStream<TcpStream>, SpiffeId), String> {
+async fn secure(
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+) -> Result<(TlsStream<TcpStream>, SpiffeId), String> {
     let accepting = TlsAcceptor::from(config).accept(stream);
     let tls = timeout(HANDSHAKE_WITHIN, accepting).await;
     let tls = tls.map_err(|_| format!("the handshake was not done within {HANDSHAKE_WITHIN:?}"))?;
@@ -156,7 +161,12 @@ struct Place {
     application: SocketAddr,
 }
 
-async fn serve(worker: Rc<Worker>, mut tls: TlsStream<TcpStream>, place: Place, identity: SpiffeId) -> io::Result<()> {
+async fn serve(
+    worker: Rc<Worker>,
+    mut tls: TlsStream<TcpStream>,
+    place: Place,
+    identity: SpiffeId,
+) -> io::Result<()> {
     let agreed = tls.get_ref().1.alpn_protocol().and_then(Alpn::from_id);
     let version = match agreed {
         Some(Alpn::Http1) => HttpVersion::Http1,
@@ -215,7 +225,11 @@ struct Prefixed<I> {
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Prefixed<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let left = &self.prefix[self.taken..];
         if left.is_empty() {
             return Pin::new(&mut self.io).poll_read(cx, buf);

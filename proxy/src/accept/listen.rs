@@ -50,10 +50,16 @@ pub struct BindError {
 /// # Errors
 /// Names the flag and what to do. A port that any other process uses is an error, even one that would share it.
 pub fn bind(spec: &ListenSpec, workers: usize) -> Result<Bound, BindError> {
-    let error = |source: io::Error| BindError { flag: spec.flag, address: spec.address, why: advice(&source), source };
+    let error = |source: io::Error| BindError {
+        flag: spec.flag,
+        address: spec.address,
+        why: advice(&source),
+        source,
+    };
     // SO_REUSEPORT would silently share a port with another process of the same user; a plain bind does not.
     let address = probe(spec.address).map_err(error)?;
-    let sockets = (0..workers.max(1)).map(|_| shared(address)).collect::<io::Result<Vec<_>>>().map_err(error)?;
+    let sockets =
+        (0..workers.max(1)).map(|_| shared(address)).collect::<io::Result<Vec<_>>>().map_err(error)?;
     Ok(Bound { address, kind: spec.kind, sockets })
 }
 
@@ -92,7 +98,8 @@ fn local(socket: &Socket) -> io::Result<SocketAddr> {
 fn advice(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "the address is in use; stop what listens there or choose another (port 0 picks a free one)".to_owned()
+            "the address is in use; stop what listens there or choose another (port 0 picks a free one)"
+                .to_owned()
         }
         io::ErrorKind::PermissionDenied => {
             "no permission; ports below 1024 need CAP_NET_BIND_SERVICE, choose a higher one".to_owned()

@@ -20,7 +20,9 @@ pub(super) fn of(stream: &TcpStream) -> io::Result<SocketAddr> {
 
 fn redirected(local: SocketAddr, original: Option<SocketAddr>) -> io::Result<SocketAddr> {
     original.filter(|original| *original != local).ok_or_else(|| {
-        io::Error::other(format!("the connection to {local} was not redirected here, and is refused: it would loop"))
+        io::Error::other(format!(
+            "the connection to {local} was not redirected here, and is refused: it would loop"
+        ))
     })
 }
 

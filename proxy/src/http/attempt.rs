@@ -148,7 +148,7 @@ impl<'a> Loop<'a> {
             if target.security == Security::Plaintext { Protection::Plaintext } else { Protection::Mtls };
         let config = self.plan.cluster.config();
         exchange.record.attempt(endpoint.label(), protection, (target.address, &config.name));
-        let to = Outgoing { target: &target, policy: &config.connection, cluster: Some(self.plan.cluster) };
+        let to = Outgoing { target: &target, policy: &config.connection, lease: Some(&lease) };
         let sent = self.within_time(forward::send(&self.connection.worker, &to, request)).await;
         let now = Instant::now();
         match sent {

@@ -3,18 +3,21 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use outrigger_base::lifecycle::drain::Drain;
 use outrigger_model::identity::SpiffeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::refused;
+use crate::reason::Reason;
 use crate::snapshot::DestinationId;
-use crate::telemetry::Protection;
+use crate::telemetry::{Protection, Way};
 use crate::upstream::HttpVersion;
 use crate::worker::Worker;
 
@@ -79,6 +82,7 @@ pub(super) struct Clock {
     /// One more than the time, 0 when no head has begun.
     head_began: AtomicU64,
     idle_since: AtomicU64,
+    refused: OnceLock<Reason>,
 }
 
 impl Connection {
@@ -100,6 +104,18 @@ impl Connection {
             service_label,
             clock: Arc::new(Clock::new()),
         })
+    }
+
+    pub(crate) fn way(&self) -> Way {
+        match self.downstream.direction {
+            Direction::Inbound { .. } => Way::Inbound,
+            Direction::Outbound { .. } => Way::Outbound,
+        }
+    }
+
+    /// What ends this connection.
+    pub(super) fn drain(&self) -> &Drain {
+        self.worker.shared.drains.of(self.way())
     }
 
     pub(crate) fn protection(&self) -> Protection {
@@ -127,7 +143,18 @@ impl Clock {
             in_flight: AtomicU32::new(0),
             head_began: AtomicU64::new(0),
             idle_since: AtomicU64::new(0),
+            refused: OnceLock::new(),
         }
+    }
+
+    fn refused(&self, reason: Reason) {
+        // Only one refusal fits on a connection: it ends with it.
+        let _ = self.refused.set(reason);
+    }
+
+    /// Why the connection's last message was refused before it was a request.
+    pub(super) fn refusal(&self) -> Option<Reason> {
+        self.refused.get().copied()
     }
 
     /// A request head is complete. Gives the time its first byte came.
@@ -170,10 +197,44 @@ impl Clock {
     }
 }
 
-/// A stream that tells the clock of its connection when bytes come.
+/// A stream that tells the clock of its connection when bytes come, and says why where hyper refuses a message.
 pub(super) struct Clocked<I> {
     pub(super) io: I,
     pub(super) clock: Arc<Clock>,
+    /// What is sent in place of hyper's own refusal, and how much of it is out.
+    refusal: Option<(Vec<u8>, usize)>,
+    workload: Arc<str>,
+}
+
+impl<I> Clocked<I> {
+    pub(super) fn new(io: I, connection: &Connection) -> Self {
+        let workload = connection.worker.shared.workload.clone();
+        Self { io, clock: connection.clock.clone(), refusal: None, workload }
+    }
+}
+
+impl<I: AsyncWrite + Unpin> Clocked<I> {
+    /// Writes our refusal in place of `bytes`, if those are hyper's own.
+    fn poll_refuse(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<std::io::Result<usize>>> {
+        if self.refusal.is_none() {
+            if self.clock.in_flight.load(Relaxed) > 0 {
+                return None;
+            }
+            let reason = refused::reason(bytes)?;
+            self.clock.refused(reason);
+            self.refusal = Some((refused::answer(reason, &self.workload), 0));
+        }
+        let (answer, sent) = self.refusal.as_mut()?;
+        while *sent < answer.len() {
+            match Pin::new(&mut self.io).poll_write(cx, &answer[*sent..]) {
+                Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(written)) => *sent += written,
+                other => return Some(other),
+            }
+        }
+        // hyper believes that its own answer went out, and closes.
+        Some(Poll::Ready(Ok(bytes.len())))
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Clocked<I> {
@@ -196,7 +257,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Clocked<I> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        match self.poll_refuse(cx, buf) {
+            Some(refused) => refused,
+            None => Pin::new(&mut self.io).poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -212,7 +276,11 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Clocked<I> {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let first = bufs.first().map(|buf| &**buf).unwrap_or_default();
+        match self.poll_refuse(cx, first) {
+            Some(refused) => refused,
+            None => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

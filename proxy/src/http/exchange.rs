@@ -56,7 +56,6 @@ impl Exchange {
                 method: request.method(),
                 uri: request.uri(),
                 authority: authority_of(request),
-                traceparent: text(request.headers(), "traceparent"),
                 downstream: connection.downstream.peer,
                 format,
             });
@@ -73,7 +72,7 @@ impl Exchange {
     }
 
     fn draining(&self) -> bool {
-        self.connection.worker.shared.drain.is_started()
+        self.connection.drain().is_started()
     }
 
     /// Turns an upstream response into the one for the client; its body carries the exchange to its end.

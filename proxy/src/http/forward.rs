@@ -5,10 +5,11 @@ use std::rc::Rc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use outrigger_model::policy::ConnectionPolicy;
+use tokio::time::Instant;
 
 use super::Body;
 use crate::reason::{Reason, Seen};
-use crate::upstream::{Cluster, Connection, Lease, SendError, Target};
+use crate::upstream::{Connection, Lease, SendError, Target};
 use crate::worker::Worker;
 
 /// Idle connections that turn out to be closed are passed over so often before the try fails.
@@ -19,7 +20,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) target: &'a Target,
     pub(crate) policy: &'a ConnectionPolicy,
     /// `None` for the local application.
-    pub(crate) cluster: Option<&'a std::sync::Arc<Cluster>>,
+    pub(crate) lease: Option<&'a Lease>,
 }
 
 /// A response head, and what its body needs.
@@ -50,19 +51,24 @@ pub(crate) async fn send(
 ) -> Result<(Response<Incoming>, Connection), Failed> {
     let mut stale = 0;
     loop {
-        let mut connection = match worker.pools.connection(to.target, to.policy, to.cluster).await {
-            Ok(connection) => connection,
-            Err(error) => {
-                let seen = error.reason.seen();
-                return Err(Failed {
-                    reason: error.reason,
-                    seen,
-                    unsent: Some(request),
-                    cause: error.to_string(),
-                });
-            }
-        };
+        let mut connection =
+            match worker.pools.connection(to.target, to.policy, to.lease.map(Lease::cluster)).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    let seen = error.reason.seen();
+                    return Err(Failed {
+                        reason: error.reason,
+                        seen,
+                        unsent: Some(request),
+                        cause: error.to_string(),
+                    });
+                }
+            };
         let reused = connection.reused();
+        if let Some(lease) = to.lease.filter(|_| !reused) {
+            // What is measured is the endpoint's answer, not the handshake before it.
+            lease.sent(Instant::now());
+        }
         match connection.send(request).await {
             Ok(response) => return Ok((response, connection)),
             Err(error) => match error.unsent {

@@ -4,17 +4,19 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::Body;
 use super::connection::{Clocked, Connection, Direction, Downstream};
+use crate::reason::Reason;
+use crate::telemetry::{RequestRecord, Way};
 use crate::upstream::HttpVersion;
 use crate::worker::Worker;
 use crate::{inbound, outbound};
@@ -60,14 +62,30 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = Connection::new(worker, downstream, version);
-    let io = TokioIo::new(Clocked { io, clock: connection.clock.clone() });
+    let io = TokioIo::new(Clocked::new(io, &connection));
     let result = match version {
         HttpVersion::Http1 => serve_http1(&connection, io).await,
         HttpVersion::Http2 => serve_http2(&connection, io).await,
     };
+    if let Some(reason) = connection.clock.refusal() {
+        record_refusal(&connection, reason);
+    }
     if let Err(error) = result {
         debug!(downstream.addr = %connection.downstream.peer, %error, "the connection ended with an error");
     }
+}
+
+/// Counts a message that was refused before it was a request.
+fn record_refusal(connection: &Connection, reason: Reason) {
+    let worker = &connection.worker;
+    let mut record = RequestRecord::open(worker, connection.way(), Version::HTTP_11, Instant::now());
+    if connection.way() == Way::Inbound {
+        record.peer(connection.peer_label, connection.protection());
+        record.service(connection.service_label);
+    }
+    record.status(reason.status());
+    record.reason(reason);
+    info!(downstream.addr = %connection.downstream.peer, reason = reason.word(), "a message was refused");
 }
 
 async fn serve_http1<I>(connection: &Rc<Connection>, io: TokioIo<Clocked<I>>) -> hyper::Result<()>
@@ -131,6 +149,6 @@ async fn outlived(connection: &Connection) {
 }
 
 async fn drained(connection: &Connection, grace: Duration) {
-    connection.worker.shared.drain.started().await;
+    connection.drain().started().await;
     tokio::time::sleep(grace).await;
 }

@@ -57,7 +57,7 @@ fn open(mut exchange: Exchange, mut arrived: Arrived, downstream: OnUpgrade) -> 
     exchange.record.status(arrived.response.status());
     let upstream = hyper::upgrade::on(&mut arrived.response);
     let (parts, _) = arrived.response.into_parts();
-    let guard = exchange.connection.worker.shared.drain.clone();
+    let guard = exchange.connection.drain().guard();
     let (mut record, ended) = exchange.into_tunnel();
     let held = (arrived.connection, arrived.lease, ended, guard);
     tokio::task::spawn_local(async move {

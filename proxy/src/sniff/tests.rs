@@ -65,7 +65,8 @@ fn a_decision_is_always_made_within_the_bound() {
 
 fn hello(alpn: &[&[u8]]) -> Vec<u8> {
     let provider = Arc::new(outrigger_base::tls::provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
     let mut config = builder.unwrap().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
     let name = ServerName::try_from("reviews.shop").unwrap();

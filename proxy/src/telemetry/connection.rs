@@ -72,8 +72,7 @@ impl Drop for TcpRecord {
 fn label_set(telemetry: &Telemetry, labels: &TcpLabels, reason: Option<Reason>) -> Labels {
     let service = telemetry.name(labels.service);
     let (source, destination) = participants(telemetry, labels.way, labels.peer, labels.endpoint);
-    let namespace =
-        if destination.namespace.is_empty() { service.namespace } else { destination.namespace };
+    let namespace = if destination.namespace.is_empty() { service.namespace } else { destination.namespace };
     vec![
         ("direction", labels.way.word().into()),
         ("source_workload", source.name.into()),

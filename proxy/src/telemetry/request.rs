@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Method, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use outrigger_base::telemetry::metrics::{Counter, Histogram, Labels};
 use outrigger_model::inbound::AccessLogFormat;
 use tokio::time::Instant;
@@ -62,8 +62,6 @@ pub struct RequestLine<'a> {
     pub uri: &'a Uri,
     /// The authority that was asked for.
     pub authority: &'a str,
-    /// `traceparent`, empty if there is none.
-    pub traceparent: &'a str,
     /// Who connected.
     pub downstream: SocketAddr,
     /// How the line looks.
@@ -131,13 +129,21 @@ impl RequestRecord {
             method: line.method.clone(),
             uri: line.uri.clone(),
             authority: line.authority.into(),
-            trace_id: line.traceparent.get(3..35).unwrap_or_default().into(),
+            trace_id: Box::default(),
             downstream: line.downstream,
             format: line.format,
             upstream: None,
             cluster: Arc::default(),
             attempts: 0,
         }));
+    }
+
+    /// The trace the request belongs to, from its `traceparent`.
+    pub fn traced(&mut self, traceparent: Option<&HeaderValue>) {
+        if let Some(line) = &mut self.line {
+            let id = traceparent.and_then(|value| value.to_str().ok()).and_then(|text| text.get(3..35));
+            line.trace_id = id.unwrap_or_default().into();
+        }
     }
 
     /// When the request head came.

@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::pool::Security;
 use crate::reason::Reason;
-use crate::worker::Shared;
+use crate::worker::{Interception, Shared};
 
 /// A connection to an endpoint.
 #[derive(Debug)]
@@ -150,11 +150,20 @@ pub async fn dial(
         .map_err(|_| late(TCP))?
         .map_err(|error| DialError::new(address, DialCause::Connect(error)))?;
     let Security::Mesh(expected) = security else { return Ok(Stream::Plain(tcp)) };
+    if is_own_application(shared.interception, tcp.local_addr().ok(), address) {
+        return Ok(Stream::Plain(tcp));
+    }
     let tls = tokio::time::timeout_at(deadline, handshake(shared, tcp, (address, expected), alpn))
         .await
         .map_err(|_| late(TLS))?
         .map_err(|cause| DialError::new(address, cause))?;
     Ok(Stream::Tls(Box::new(tls)))
+}
+
+/// Whether a connection ends at the application beside this proxy. Where packets are redirected those of the proxy itself are
+/// not, so that an application that is chosen by its own Service is reached without its sidecar in between.
+fn is_own_application(interception: Interception, local: Option<SocketAddr>, peer: SocketAddr) -> bool {
+    interception == Interception::Capture && local.is_some_and(|local| local.ip() == peer.ip())
 }
 
 async fn connect(address: SocketAddr, policy: &ConnectionPolicy) -> io::Result<TcpStream> {

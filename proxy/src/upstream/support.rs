@@ -48,7 +48,8 @@ pub(super) fn shared() -> Arc<Shared> {
         telemetry: telemetry(),
         workload: "web-1".into(),
         namespace: "shop".into(),
-        drain,
+        interception: crate::worker::Interception::Explicit,
+        drains: crate::worker::Drains { inbound: drain.clone(), outbound: drain },
     })
 }
 

@@ -118,3 +118,13 @@ async fn a_peer_that_does_not_answer_the_handshake_is_given_up() {
         "{error}"
     );
 }
+
+#[test]
+fn only_a_redirected_proxy_reaches_its_own_application_without_a_sidecar() {
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let own = Some(at("10.0.0.1:40000"));
+    assert!(is_own_application(Interception::Capture, own, at("10.0.0.1:80")));
+    assert!(!is_own_application(Interception::Capture, own, at("10.0.0.2:80")));
+    assert!(!is_own_application(Interception::Capture, None, at("10.0.0.1:80")));
+    assert!(!is_own_application(Interception::Explicit, own, at("10.0.0.1:80")));
+}
