@@ -29,7 +29,7 @@ use crate::http::meters::Meters;
 use crate::token::TokenKeys;
 use crate::token::gate::Gate;
 use crate::xds::{Discovery, Hub, MAX_REQUEST_BYTES};
-use changes::{Changes, Source};
+use changes::{Changes, Reporter, Source};
 use serve::Security;
 
 mod changes;
@@ -148,9 +148,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let registry = Registry::new();
     let meters = Meters::new(registry.clone());
     let hub = Hub::new(world, meters.clone());
-    changes.report(&meters);
     supervisor.spawn("source", source.run());
-    supervisor.spawn("world", changes.run(hub.clone(), meters.clone(), drain.clone()));
+    supervisor.spawn("world", changes.run(hub.clone(), drain.clone()));
+    supervisor.spawn("report", Reporter::new(hub.clone(), meters.clone()).run(drain.clone()));
     let pushing = (hub.clone(), drain.clone());
     supervisor.spawn("push", async move { never_fails(pushing.0.run(pushing.1)).await });
 

@@ -1,3 +1,5 @@
+//! What is signed, for whom, and every attack that is not.
+
 use std::net::SocketAddr;
 
 use outrigger_base::identity::{certificate_facts, peer_identity};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use outrigger_base::lifecycle::drain::Drain;
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 
 use crate::http::meters::Meters;
 use crate::source::{SourceError, Update, dir};
@@ -23,9 +24,6 @@ pub(super) struct Source {
 pub(super) struct Changes {
     updates: mpsc::Receiver<Update>,
     world: Arc<World>,
-    journal: Journal,
-    /// Problems that were said and are not solved.
-    told: usize,
 }
 
 impl Source {
@@ -49,7 +47,7 @@ impl Source {
 
 impl Changes {
     pub(super) fn new(updates: mpsc::Receiver<Update>) -> Self {
-        Self { updates, world: Arc::new(World::default()), journal: Journal::default(), told: 0 }
+        Self { updates, world: Arc::new(World::default()) }
     }
 
     /// The world after the first update.
@@ -62,12 +60,7 @@ impl Changes {
     }
 
     /// Hands every further update to the hub.
-    pub(super) async fn run(
-        mut self,
-        hub: Arc<Hub>,
-        meters: Meters,
-        drain: Drain,
-    ) -> Result<(), &'static str> {
+    pub(super) async fn run(mut self, hub: Arc<Hub>, drain: Drain) -> Result<(), &'static str> {
         loop {
             let update = tokio::select! {
                 update = self.updates.recv() => update.ok_or("the source has ended")?,
@@ -75,9 +68,6 @@ impl Changes {
             };
             let (world, changed) = self.apply(update);
             hub.publish(world, changed);
-            if self.updates.is_empty() {
-                self.report(&meters);
-            }
         }
     }
 
@@ -86,10 +76,39 @@ impl Changes {
         self.world = Arc::new(world.with_problems(update.problems));
         (self.world.clone(), changed)
     }
+}
 
-    /// Says which problems are new and which are solved.
-    pub(super) fn report(&mut self, meters: &Meters) {
-        let news = self.journal.update(&self.world);
+/// Says which problems are new and which are solved. Apart from the way of a change to the proxies, which must not
+/// wait for it; worlds that come while it works are skipped.
+pub(super) struct Reporter {
+    hub: Arc<Hub>,
+    meters: Meters,
+    journal: Journal,
+    /// Problems that were said and are not solved.
+    told: usize,
+}
+
+impl Reporter {
+    pub(super) fn new(hub: Arc<Hub>, meters: Meters) -> Self {
+        Self { hub, meters, journal: Journal::default(), told: 0 }
+    }
+
+    /// Reports on the world in force whenever there is another one.
+    pub(super) async fn run(mut self, drain: Drain) -> Result<(), JoinError> {
+        let mut generations = self.hub.generations();
+        loop {
+            generations.borrow_and_update();
+            self = tokio::task::spawn_blocking(move || self.report()).await?;
+            tokio::select! {
+                // The hub lives as long as this does.
+                _ = generations.changed() => {}
+                () = drain.started() => return Ok(()),
+            }
+        }
+    }
+
+    fn report(mut self) -> Self {
+        let news = self.journal.update(&self.hub.world());
         for problem in &news.appeared {
             tracing::warn!("{problem}");
         }
@@ -97,6 +116,7 @@ impl Changes {
             tracing::info!("solved: {problem}");
         }
         self.told = self.told + news.appeared.len() - news.solved.len();
-        meters.problems(self.told + news.untold);
+        self.meters.problems(self.told + news.untold);
+        self
     }
 }

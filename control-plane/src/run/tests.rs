@@ -104,6 +104,11 @@ impl Running {
         text
     }
 
+    /// Waits until a metric has a value.
+    async fn shows(&self, line: &str) {
+        within(line, async { while !self.get("/metrics").await.lines().any(|found| found == line) {} }).await;
+    }
+
     async fn plaintext(&self) -> Channel {
         Channel::from_shared(format!("http://{}", self.address("xds"))).unwrap().connect().await.unwrap()
     }
@@ -220,6 +225,21 @@ async fn a_file_that_is_written_reaches_a_stream() {
     assert_eq!(next, ["outbound|9080|ratings.shop.svc.cluster.local"]);
     running.stop().await.unwrap();
     assert_eq!(within("the end of the stream", clusters.next()).await, None);
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_file_is_counted_and_shown_until_it_is_solved() {
+    let running = Running::start().await;
+    // That the Service has no endpoints is the first problem.
+    running.shows("outrigger_control_plane_problems 1").await;
+    let file = running.home.path().join("config/bad.yaml");
+    std::fs::write(&file, "apiVersion: v1\nkind: Service\nmetadata: {name: [\n").unwrap();
+    running.shows("outrigger_control_plane_problems 2").await;
+    let status = running.get("/api/v1/status").await;
+    assert!(status.contains("bad.yaml:"), "{status}");
+    std::fs::remove_file(&file).unwrap();
+    running.shows("outrigger_control_plane_problems 1").await;
+    running.stop().await.unwrap();
 }
 
 #[tokio::test]

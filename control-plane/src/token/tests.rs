@@ -1,3 +1,5 @@
+//! What a token proves, and every forgery that proves nothing.
+
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use outrigger_base::lifecycle::drain::Drain;
 use outrigger_model::inbound::MeshSettings;
 use outrigger_model::resource::ResourceType;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::http::meters::{Meters, Stopwatch};
 use crate::translate::{self, Client};
@@ -36,6 +36,7 @@ pub struct Hub {
     pending: Mutex<Option<Pending>>,
     wake: Notify,
     batches: broadcast::Sender<Arc<Batch>>,
+    generations: watch::Sender<u64>,
     connections: Arc<Connections>,
     meters: Meters,
 }
@@ -103,6 +104,7 @@ impl Hub {
             pending: Mutex::new(None),
             wake: Notify::new(),
             batches: broadcast::Sender::new(MAX_BATCHES),
+            generations: watch::Sender::new(1),
             connections: Connections::new(meters.clone()),
             meters,
         })
@@ -152,6 +154,11 @@ impl Hub {
     /// How many changes have been put in force; the version that clients see.
     pub fn generation(&self) -> u64 {
         self.state().generation
+    }
+
+    /// Changes whenever another world is put in force.
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generations.subscribe()
     }
 
     /// Every connected client, with what it was sent and what it said to it.
@@ -226,6 +233,7 @@ impl Hub {
         let computed = Computed { values, wildcards: wildcards.into_iter().map(names).collect() };
         let batch = self.commit(pending, computed);
         tracing::debug!(generation = batch.generation, resources = batch.keys.len(), "pushing a change");
+        self.generations.send_replace(batch.generation);
         // Without a receiver there is nobody to tell.
         let _ = self.batches.send(Arc::new(batch));
     }
