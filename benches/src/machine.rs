@@ -5,12 +5,12 @@ use std::process::Command;
 
 use crate::site::Site;
 
-/// One line for each thing a reader needs to know.
+/// One line for each thing a reader needs to know. Asked before the measurement, the load average is that of others.
 pub(crate) fn describe(site: &Site) -> Vec<String> {
     let mut lines = vec![
         format!("{}, Linux {}", cpu_model(), first_line("/proc/sys/kernel/osrelease")),
         format!(
-            "proxies on CPU {}, load and origin on CPU {}; load average at the end {}",
+            "proxies on CPU {}, load and origin on CPU {}; load average before {}",
             site.cores.proxies.0,
             site.cores.work.0,
             first_line("/proc/loadavg"),

@@ -111,8 +111,9 @@ async fn until_signal(args: MeasureArgs) -> Result<()> {
 async fn measure(args: MeasureArgs) -> Result<()> {
     let plan = plan(&args);
     let site = Site::prepare()?;
+    let machine = machine::describe(&site);
     let outcomes = rounds::run(&plan, &site).await?;
-    let report = report::markdown(&plan, &machine::describe(&site), &outcomes);
+    let report = report::markdown(&plan, &machine, &outcomes);
     println!("{report}");
     if let Some(file) = &args.out {
         fs::write(file, &report).with_context(|| format!("cannot write the report to {}", file.display()))?;

@@ -96,7 +96,8 @@ fn cell(column: &Column, outcome: &Outcome) -> String {
 
 fn show(spread: Option<Spread>, decimals: usize) -> String {
     let Some(Spread { median, low, high }) = spread else { return "-".to_owned() };
-    format!("{median:.decimals$} ({low:.decimals$}-{high:.decimals$})")
+    let (low, high) = (format!("{low:.decimals$}"), format!("{high:.decimals$}"));
+    if low == high { low } else { format!("{median:.decimals$} ({low}-{high})") }
 }
 
 #[cfg(test)]
@@ -134,8 +135,8 @@ mod tests {
                 .map(str::to_owned)
                 .collect::<Vec<_>>()
         };
-        let others = ["40000 (40000-40000)", "1500 (1500-1500)", "3000 (3000-3000)", "12.3 (12.3-12.3)"];
-        assert_eq!(row("byte relay")[1..3], ["10.0 (8.0-12.0)", "1.00 (1.00-1.00)"]);
+        let others = ["40000", "1500", "3000", "12.3"];
+        assert_eq!(row("byte relay")[1..3], ["10.0 (8.0-12.0)", "1.00"]);
         assert_eq!(row("Outrigger")[1..3], ["22.5 (15.0-30.0)", "2.00 (1.50-2.50)"]);
         assert_eq!(row("Outrigger")[3..7], others);
         assert_eq!(row("Outrigger")[9], "2 of 3");

@@ -119,8 +119,10 @@ async fn measure(plan: &Plan, turn: &Outcome, site: &Site) -> Result<Figures> {
         path: PATH.parse().context("the path is no URI")?,
         body_bytes: work.body_bytes,
     };
-    probe(&target).await?;
-    let measured = under_load(plan, work, (site, &mut running)).await;
+    let measured = match probe(&target).await {
+        Ok(()) => under_load(plan, work, (site, &running)).await,
+        Err(error) => Err(error),
+    };
     let alive = running.check();
     running.end().await?;
     // A process that ended is the cause, what the load saw is its effect.
@@ -143,7 +145,7 @@ async fn probe(target: &Target) -> Result<()> {
     }
 }
 
-async fn under_load(plan: &Plan, work: Work, (site, running): (&Site, &mut Running)) -> Result<Figures> {
+async fn under_load(plan: &Plan, work: Work, (site, running): (&Site, &Running)) -> Result<Figures> {
     let mut driver = Driver::start(plan, work, (site, running))?;
     let begun = driver.line(plan.warmup).await?;
     let before = Reading::take(running, driver.pid)?;
