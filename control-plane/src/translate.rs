@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use outrigger_model::name::{Destination, INBOUND};
+use outrigger_model::name::{Destination, INBOUND, INVALID_CLUSTER};
 use outrigger_model::resource::{Resource, ResourceType};
 use outrigger_resources::Object;
 
@@ -58,6 +58,9 @@ pub struct Client {
 pub fn resource(world: &World, client: &Client, kind: ResourceType, name: &str) -> Option<Resource> {
     if kind == ResourceType::Listener && name == INBOUND {
         return Some(Resource::Inbound(inbound::inbound(world, client)));
+    }
+    if name.starts_with(INVALID_CLUSTER) {
+        return cluster::invalid(kind, name);
     }
     let target = Target::find(world, &destination(kind, name)?)?;
     Some(match kind {

@@ -3,13 +3,13 @@
 //! The control plane builds these types from what users wrote, the proxy runs on them, and [`codec`] is the only
 //! place where they meet Envoy's protocol buffers. Nothing here does I/O, reads a clock, is async, or knows YAML.
 
-pub mod cluster;
-pub mod codec;
-pub mod endpoint;
 pub mod identity;
-pub mod inbound;
-pub mod listener;
 pub mod name;
-pub mod policy;
-pub mod resource;
+pub mod listener;
 pub mod route;
+pub mod policy;
+pub mod cluster;
+pub mod endpoint;
+pub mod inbound;
+pub mod resource;
+pub mod codec;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use outrigger_model::cluster::{Cluster, Discovery, DnsName, ServiceRef, UpstreamProtocol};
+use outrigger_model::endpoint::Endpoints;
+use outrigger_model::resource::{Resource, ResourceType};
 use outrigger_resources::external_service::Resolution;
 use outrigger_resources::{Kind, ObjectRef};
 
@@ -47,6 +49,30 @@ pub(super) fn cluster(world: &World, target: &Target<'_>, name: &str) -> Cluster
     }
 }
 
+/// What stands for a backend that cannot be used: a cluster without endpoints. Our proxies know such names and never ask;
+/// clients of others would otherwise wait for it before they use the route at all.
+pub(super) fn invalid(kind: ResourceType, name: &str) -> Option<Resource> {
+    let service = ServiceRef { kind: "Invalid".into(), namespace: Arc::default(), name: name.into() };
+    let treatment = Treatment::default();
+    match kind {
+        ResourceType::Cluster => Some(Resource::Cluster(Cluster {
+            name: name.into(),
+            service,
+            discovery: Discovery::Eds,
+            protocol: UpstreamProtocol::AsDownstream,
+            load_balancer: treatment.load_balancer,
+            connection: treatment.connection,
+            limits: treatment.limits,
+            outlier: treatment.outlier,
+            retry_budget: treatment.retry_budget,
+        })),
+        ResourceType::Endpoints => {
+            Some(Resource::Endpoints(Endpoints { cluster: name.into(), endpoints: Vec::new() }))
+        }
+        ResourceType::Listener | ResourceType::Route => None,
+    }
+}
+
 fn service_ref(reference: &ObjectRef) -> ServiceRef {
     ServiceRef {
         kind: Kind::name(reference.kind).into(),
@@ -82,5 +108,21 @@ fn protocol(target: &Target<'_>) -> UpstreamProtocol {
     match declared {
         Declared::Http2 => UpstreamProtocol::Http2,
         _ => UpstreamProtocol::AsDownstream,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::{Client, resource};
+
+    #[test]
+    fn a_backend_that_cannot_be_used_is_a_cluster_without_endpoints() {
+        let ask = |kind| resource(&World::default(), &Client::default(), kind, "invalid|Service/shop/gone");
+        let Some(Resource::Cluster(cluster)) = ask(ResourceType::Cluster) else { panic!("no cluster") };
+        assert_eq!(cluster.discovery, Discovery::Eds);
+        let Some(Resource::Endpoints(endpoints)) = ask(ResourceType::Endpoints) else { panic!("no endpoints") };
+        assert!(endpoints.endpoints.is_empty());
+        assert!(ask(ResourceType::Route).is_none());
     }
 }
