@@ -120,6 +120,19 @@ impl Program {
         Ok(Process { name, child, pidfd, ready: serde_json::Value::Null, dir })
     }
 
+    /// Runs it to its end; what it wrote on standard output.
+    ///
+    /// # Errors
+    /// When it cannot be started, does not end when `patience` is over, or ends with another exit code than 0: with
+    /// what it wrote.
+    pub async fn output(self, patience: Duration) -> Result<String> {
+        let mut process = self.start()?;
+        match process.wait_exit(patience).await? {
+            0 => Ok(process.stdout()),
+            code => bail!("{} ended with {code}\n{}\n{}", process.name, process.stdout(), process.tail()),
+        }
+    }
+
     /// Starts it with `--ready-file FILE` as its last arguments, and waits until it has written that file.
     ///
     /// # Errors
