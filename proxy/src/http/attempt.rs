@@ -222,7 +222,7 @@ impl<'a> Loop<'a> {
         let Some(guard) = self.plan.cluster.allow_retry(Instant::now()) else {
             return Err(self.refusal(reason));
         };
-        self.request = unsent;
+        self.request = unsent.map(|request| *request);
         self.guard = Some(guard);
         self.count(!safe);
         Ok(())

@@ -38,7 +38,7 @@ pub(crate) struct Failed {
     /// Whether the application can have seen the request.
     pub(crate) seen: Seen,
     /// The request, when no byte of it was sent.
-    pub(crate) unsent: Option<Request<Body>>,
+    pub(crate) unsent: Option<Box<Request<Body>>>,
     /// What happened, for the log.
     pub(crate) cause: String,
 }
@@ -59,7 +59,7 @@ pub(crate) async fn send(
                     return Err(Failed {
                         reason: error.reason,
                         seen,
-                        unsent: Some(request),
+                        unsent: Some(Box::new(request)),
                         cause: error.to_string(),
                     });
                 }
@@ -78,6 +78,7 @@ pub(crate) async fn send(
                 }
                 unsent => {
                     let SendError { reason, seen, cause, .. } = error;
+                    let unsent = unsent.map(Box::new);
                     return Err(Failed { reason, seen, unsent, cause: cause.to_string() });
                 }
             },

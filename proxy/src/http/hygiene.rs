@@ -52,7 +52,8 @@ fn check_target(parts: &mut RequestParts) -> Result<(), Reason> {
     }
     let path = parts.uri.path();
     let asterisk = path == "*" && parts.method == Method::OPTIONS;
-    if !path.starts_with('/') && !asterisk && !(path.is_empty() && parts.uri.scheme().is_some()) {
+    let bare_authority = path.is_empty() && parts.uri.scheme().is_some();
+    if !(path.starts_with('/') || asterisk || bare_authority) {
         return Err(Reason::BadRequest);
     }
     let host = single_host(&parts.headers)?;

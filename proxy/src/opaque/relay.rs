@@ -189,10 +189,13 @@ mod tests {
         }
     }
 
+    /// The result, bytes sent and bytes received.
+    type Relayed = (io::Result<()>, u64, u64);
+
     struct Ends {
         client: DuplexStream,
         server: DuplexStream,
-        relay: std::pin::Pin<Box<dyn Future<Output = (io::Result<()>, u64, u64)>>>,
+        relay: Pin<Box<dyn Future<Output = Relayed>>>,
     }
 
     fn ends(size: usize) -> Ends {

@@ -1,3 +1,5 @@
+//! The whole command up to the point where it would touch the kernel.
+
 use clap::Parser;
 
 use super::*;

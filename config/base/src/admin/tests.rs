@@ -1,3 +1,5 @@
+//! The admin server as its clients see it: answers, limits, and the end.
+
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,3 +1,5 @@
+//! Finding and running iptables, with shell scripts in its place.
+
 use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;

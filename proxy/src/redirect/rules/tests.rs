@@ -1,3 +1,5 @@
+//! The rules as text, for each kind of flag.
+
 use ipnet::IpNet;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Whom the balancer picks: shares, slow endpoints, and what was tried before.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

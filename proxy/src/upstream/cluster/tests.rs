@@ -1,3 +1,5 @@
+//! Clusters under changes of configuration: state that stays, limits that hold, counts that come back.
+
 use std::sync::Barrier;
 use std::time::Duration;
 

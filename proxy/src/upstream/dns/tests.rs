@@ -1,3 +1,5 @@
+//! Names resolved, again when their time is over, and kept when that fails.
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

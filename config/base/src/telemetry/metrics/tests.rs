@@ -1,3 +1,5 @@
+//! The registry from registration to text: what is counted is what is written, within the bounds.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;

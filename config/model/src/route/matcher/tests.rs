@@ -1,3 +1,5 @@
+//! Tables of which requests a match takes, after the examples of Gateway API.
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{RequestHead, decoded, select};
