@@ -117,6 +117,15 @@ impl Board {
         })
     }
 
+    /// Sends the endpoints of clusters that were sent, although the client has them: Envoy does not use a changed
+    /// cluster before it gets them again, in either variant.
+    pub(crate) fn warm(&mut self, clusters: &[Arc<str>]) {
+        let endpoints = self.of(ResourceType::Endpoints);
+        for cluster in clusters {
+            endpoints.resend(cluster);
+        }
+    }
+
     /// Makes a response of a type the one in flight; its nonce and version.
     pub(crate) fn dispatch(&mut self, kind: ResourceType) -> (String, u64) {
         self.nonce += 1;

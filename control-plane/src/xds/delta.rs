@@ -64,6 +64,10 @@ impl Protocol for Delta {
             }
             let parts = collect(board, kind);
             let is_empty = parts.resources.is_empty() && parts.removed.is_empty();
+            if kind == ResourceType::Cluster {
+                let sent: Vec<_> = parts.resources.iter().map(|(name, _)| name.clone()).collect();
+                board.warm(&sent);
+            }
             (!is_empty || board.of(kind).owes_answer).then(|| response(board, kind, parts))
         })
     }

@@ -154,7 +154,13 @@ impl<P: Protocol> Session<P> {
             address: self.admission.address,
             protocol: P::WORD,
         };
-        tracing::info!(proxy.id = who.id, downstream.addr = ?who.address, protocol = P::WORD, "a client has connected");
+        let address = who.address.map(tracing::field::display);
+        tracing::info!(
+            proxy.id = who.id,
+            downstream.addr = address,
+            protocol = P::WORD,
+            "a client has connected"
+        );
         let connection = place.identify(who);
         let mut board = Board::new(View { hub: self.admission.hub.clone(), client }, connection, place);
         P::accept(&mut board, request)?;

@@ -3,7 +3,6 @@
 //! <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#variants-of-the-xds-transport-protocol>
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
@@ -125,17 +124,9 @@ fn complete(board: &mut Board, kind: ResourceType) -> Option<Vec<Any>> {
         }
     }
     if kind == ResourceType::Cluster {
-        warm(board, &sent);
+        board.warm(&sent);
     }
     Some(resources)
-}
-
-/// Sends the endpoints of clusters that were sent: Envoy does not use a changed cluster before it gets them again.
-fn warm(board: &mut Board, clusters: &[Arc<str>]) {
-    let endpoints = board.of(ResourceType::Endpoints);
-    for cluster in clusters {
-        endpoints.resend(cluster);
-    }
 }
 
 /// What differs from what the client has. That something is gone cannot be said for these types; the listener or

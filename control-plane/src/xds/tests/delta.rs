@@ -334,6 +334,22 @@ async fn bounds_end_a_stream() {
 }
 
 #[tokio::test]
+async fn endpoints_follow_a_changed_cluster() {
+    let (mesh, mut client) = shop().await;
+    let name = cluster("reviews");
+    for kind in [CLUSTER, ENDPOINTS] {
+        client.subscribe(kind, &[&name]).await;
+        client.take().await;
+    }
+    mesh.write(&limit("reviews", 7));
+    for kind in [CLUSTER, ENDPOINTS] {
+        let response = client.take().await;
+        assert_eq!((response.type_url.as_str(), names(&response)), (kind, vec![name.as_str()]));
+    }
+    client.is_quiet().await;
+}
+
+#[tokio::test]
 async fn a_push_is_measured_until_it_is_sent_and_until_it_is_answered() {
     let (mesh, mut client) = shop().await;
     client.subscribe(ENDPOINTS, &[&cluster("reviews")]).await;
