@@ -1,5 +1,7 @@
 //! Load generators drive a pair of sidecars: nothing is lost, nothing is answered in another way.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use http::Version;
 use outrigger_tests::counterparts::{self, Counterpart};
 use outrigger_tests::origin::Origin;

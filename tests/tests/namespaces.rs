@@ -1,13 +1,15 @@
 //! The mesh as a pod sees it: real redirection by the kernel, unmodified programs, virtual IPs, both address families,
 //! and nothing readable on the wire between hosts.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use outrigger_tests::counterparts::{self, Counterpart};
 use outrigger_tests::network::{Capture, Stream};
 
-use village::{HOSTS, MARKER, PATIENCE, Village};
+use village::{HOSTS, MARKER, OUTSIDER, PATIENCE, Village};
 
 #[path = "support/village.rs"]
 mod village;
@@ -38,6 +40,8 @@ async fn unmodified_programs_meet_over_virtual_ips_and_mutual_tls() {
     ];
     let Some(found) = counterparts::need(&wanted) else { return };
     let mut village = Village::start(found).await;
+    a_second_redirect_changes_nothing(&village).await;
+    the_edge_of_the_mesh(&village).await;
     let capture = start_capture(&village).await;
     http_by_virtual_ip(&village).await;
     grpc_by_virtual_ip(&village).await;
@@ -47,7 +51,8 @@ async fn unmodified_programs_meet_over_virtual_ips_and_mutual_tls() {
 
     village.redirect(&["--undo"]).await;
     // Now nothing can pass through them.
-    village.sidecars.clear();
+    village.kill_sidecars();
+    assert!(!village.rules(village.host("web")).await.contains("1500"), "nothing of ours is left");
     let capture = start_capture(&village).await;
     for address in village.host("reviews-1").addresses() {
         assert_eq!(ask(&village, "web", &format!("http://{}/", at(address, 8080))).await, "reviews-1");
@@ -56,13 +61,40 @@ async fn unmodified_programs_meet_over_virtual_ips_and_mutual_tls() {
     assert_eq!(streams.iter().filter(|stream| stream.contains(MARKER)).count(), 4, "each way in each family");
 }
 
+async fn a_second_redirect_changes_nothing(village: &Village) {
+    let web = village.host("web");
+    let rules = village.rules(web).await;
+    assert!(rules.contains("15001") && rules.contains("15006"), "{rules}");
+    village.redirect(&[]).await;
+    assert_eq!(village.rules(web).await, rules);
+}
+
+/// What has no sidecar is reached from the mesh as it is, and does not reach a mesh that is Strict.
+async fn the_edge_of_the_mesh(village: &Village) {
+    let hub = village.network.hub();
+    for address in hub.addresses() {
+        assert_eq!(ask(village, "web", &format!("http://{}/", at(address, 8080))).await, OUTSIDER);
+    }
+    for address in village.host("reviews-1").addresses() {
+        let url = format!("http://{}/", at(address, 8080));
+        let format = ["--output", "/dev/null", "--write-out", "%{http_code} %header{x-outrigger-reason}"];
+        let said =
+            village.curl(hub, &format, &url).await.unwrap_or_else(|error| failed(village, &url, &error));
+        assert!(said.starts_with("401 unauthenticated;"), "{url}: {said}");
+        let target = at(address, 8081).to_string();
+        let program = village.python(hub, &[GRPC_CLIENT, &target, "1", "/shop.Reviews/Get"]);
+        let said = program.output(PATIENCE).await.unwrap_or_else(|error| failed(village, &target, &error));
+        assert!(said.starts_with("failed UNAUTHENTICATED"), "{target}: {said}");
+    }
+}
+
 /// The instances of a Service answer from other hosts, to curl with a virtual IP of either family.
 async fn http_by_virtual_ip(village: &Village) {
     for vip in REVIEWS {
         for port in [80, 8080] {
             let url = format!("http://{vip}:{port}/[1-20]");
-            let answers =
-                village.curl("web", &url).await.unwrap_or_else(|error| failed(village, &url, &error));
+            let answers = village.curl(village.host("web"), &["--fail"], &url).await;
+            let answers = answers.unwrap_or_else(|error| failed(village, &url, &error));
             let lines: Vec<_> = answers.lines().collect();
             assert_eq!(lines.len(), 20, "{answers}");
             assert_eq!(lines[19].split(' ').nth(1), Some(MARKER), "{answers}");
@@ -113,7 +145,8 @@ async fn by_the_address_of_a_host(village: &Village) {
 
 /// The instance that answers.
 async fn ask(village: &Village, from: &str, url: &str) -> String {
-    let answer = village.curl(from, url).await.unwrap_or_else(|error| failed(village, url, &error));
+    let answer = village.curl(village.host(from), &["--fail"], url).await;
+    let answer = answer.unwrap_or_else(|error| failed(village, url, &error));
     answer.split(' ').next().unwrap_or_default().to_owned()
 }
 

@@ -1,5 +1,7 @@
 //! nginx serves files behind a pair of sidecars: what HTTP promises about them still holds for curl.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;

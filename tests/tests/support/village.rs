@@ -11,7 +11,7 @@ use outrigger_tests::counterparts::{Counterpart, Found};
 use outrigger_tests::eventually;
 use outrigger_tests::mesh::{Mesh, READY_WITHIN};
 use outrigger_tests::network::{Namespace, Network};
-use outrigger_tests::process::{Process, Program, cargo_bin};
+use outrigger_tests::process::{Process, Program, Signal, cargo_bin};
 
 const APPLICATION: &str = include_str!("../python/application.py");
 /// Part of everything an application says or is told: what must not be readable on the wire.
@@ -20,15 +20,17 @@ pub(crate) const MARKER: &str = "marker-d41d8cd98f00b204";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The names of the hosts, their workloads and their service accounts.
 pub(crate) const HOSTS: [&str; 3] = ["web", "reviews-1", "reviews-2"];
+/// The application in the hub, which has no sidecar.
+pub(crate) const OUTSIDER: &str = "outsider";
 /// The user that the sidecars run as, whose traffic is not redirected.
 const PROXY: u32 = 1337;
 const XDS_PORT: u16 = 15012;
 
 /// Everything that runs. What is first here ends first.
 pub(crate) struct Village {
-    pub(crate) sidecars: Vec<Process>,
-    _applications: Vec<Process>,
-    pub(crate) control_plane: Process,
+    sidecars: Vec<Process>,
+    applications: Vec<Process>,
+    control_plane: Process,
     pub(crate) found: Found,
     proxy: PathBuf,
     mesh: Mesh,
@@ -50,7 +52,7 @@ impl Village {
         fs::copy(cargo_bin("outrigger-proxy"), &proxy).unwrap();
         let mut village = Self {
             sidecars: Vec::new(),
-            _applications: Vec::new(),
+            applications: Vec::new(),
             control_plane,
             found,
             proxy,
@@ -59,10 +61,13 @@ impl Village {
         };
         for (host, name) in village.network.hosts().iter().zip(HOSTS) {
             let application = village.python(host, &[APPLICATION, name, MARKER]).start().unwrap();
-            village._applications.push(application);
+            village.applications.push(application);
             village.sidecars.push(village.start_sidecar(host, name).await);
         }
-        for application in &village._applications {
+        let outsider =
+            village.python(village.network.hub(), &[APPLICATION, OUTSIDER, MARKER]).start().unwrap();
+        village.applications.push(outsider);
+        for application in &village.applications {
             let serving =
                 eventually(PATIENCE, async || application.stdout().contains("serving").then_some(()));
             assert!(serving.await.is_some(), "{}", application.stderr());
@@ -86,11 +91,28 @@ impl Village {
         }
     }
 
-    /// What curl writes when it asks from a host; one that fails is an error.
-    pub(crate) async fn curl(&self, from: &str, url: &str) -> anyhow::Result<String> {
-        let curl = self.host(from).program(self.found.path(Counterpart::Curl));
-        let args = ["--silent", "--show-error", "--fail-with-body", "--noproxy", "*", "--max-time", "10"];
-        curl.args(args).args(["--header", &format!("x-marker: {MARKER}"), url]).output(PATIENCE).await
+    /// The rules of both families that redirect on a host.
+    pub(crate) async fn rules(&self, host: &Namespace) -> String {
+        let mut rules = String::new();
+        for program in ["iptables", "ip6tables"] {
+            rules += &host.program(program).args(["-w", "-t", "nat", "-S"]).output(PATIENCE).await.unwrap();
+        }
+        rules
+    }
+
+    /// Ends the sidecars at once.
+    pub(crate) fn kill_sidecars(&mut self) {
+        for sidecar in &self.sidecars {
+            sidecar.signal(Signal::Kill).unwrap();
+        }
+        self.sidecars.clear();
+    }
+
+    /// What curl writes when it asks for `url` from a host.
+    pub(crate) async fn curl(&self, from: &Namespace, args: &[&str], url: &str) -> anyhow::Result<String> {
+        let always = ["--silent", "--show-error", "--noproxy", "*", "--max-time", "10"];
+        let curl = from.program(self.found.path(Counterpart::Curl)).args(always);
+        curl.args(["--header", &format!("x-marker: {MARKER}")]).args(args).args([url]).output(PATIENCE).await
     }
 
     /// What a Python program says that runs on a host: its text, then its arguments.
