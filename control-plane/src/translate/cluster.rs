@@ -121,7 +121,9 @@ mod tests {
         let ask = |kind| resource(&World::default(), &Client::default(), kind, "invalid|Service/shop/gone");
         let Some(Resource::Cluster(cluster)) = ask(ResourceType::Cluster) else { panic!("no cluster") };
         assert_eq!(cluster.discovery, Discovery::Eds);
-        let Some(Resource::Endpoints(endpoints)) = ask(ResourceType::Endpoints) else { panic!("no endpoints") };
+        let Some(Resource::Endpoints(endpoints)) = ask(ResourceType::Endpoints) else {
+            panic!("no endpoints")
+        };
         assert!(endpoints.endpoints.is_empty());
         assert!(ask(ResourceType::Route).is_none());
     }
