@@ -5,6 +5,7 @@
 //! A test of one crate belongs into that crate; here is only what spans several. This library knows how to start and
 //! observe things; what a mesh does with them it must not know: every expectation stands in a file of `tests/tests/`.
 
+pub mod client;
 pub mod counterparts;
 pub mod mesh;
 pub mod network;
@@ -12,6 +13,7 @@ pub mod origin;
 pub mod ports;
 pub mod process;
 pub mod tidy;
+pub mod town;
 
 mod wait;
 

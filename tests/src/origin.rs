@@ -8,10 +8,12 @@
 //! | `Upgrade: x`, or `CONNECT` | 101 (200), then every byte comes back |
 //! | anything else | a JSON object of what arrived, see [`Seen`] |
 //!
-//! [`Origin::fail_next`] and [`Origin::delay`] make it misbehave. [`TcpEcho`] is the same for opaque TCP.
+//! [`Origin::fail_next`] and [`Origin::delay`] make it misbehave. [`TcpEcho`] is the same for opaque TCP, and
+//! [`ScriptedOrigin`] answers with any bytes.
 
 mod body;
 mod respond;
+mod scripted;
 mod tcp;
 
 use std::collections::VecDeque;
@@ -28,6 +30,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use scripted::{Afterwards, ScriptedOrigin};
 pub use tcp::{AFTER_EOF, TcpEcho};
 
 /// How many connections are served at a time; the next waits in the listen queue.

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
@@ -54,14 +54,28 @@ pub(super) async fn respond(
     }
     let body = read(body).await;
     state.remember(seen(&parts, peer, body.clone()));
-    match (failure, body) {
+    let response = match (failure, body) {
         (Some(failure), _) => fail(failure),
         (None, SeenBody::Cut(_)) => bail!("the request broke off"),
         (None, SeenBody::TooLarge(_)) => Ok(plain(StatusCode::PAYLOAD_TOO_LARGE)),
         (None, _) if parts.uri.path() == "/stream" => Ok(stream(&parts)),
         (None, SeenBody::Complete(body)) => Ok(describe(&state.name, &parts, peer, &body)),
         (None, SeenBody::Streamed) => bail!("a body that was read was not streamed"),
+    };
+    response.map(|response| without_body(&parts.method, response))
+}
+
+/// What `HEAD`, 204 and 304 have to look like. hyper leaves this to the service in HTTP/2.
+fn without_body(method: &Method, response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if method != Method::HEAD && !bodiless {
+        return response;
     }
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|_| !bodiless) {
+        parts.headers.entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+    Response::from_parts(parts, Empty::new().map_err(anyhow::Error::from).boxed_unsync())
 }
 
 fn asks_for_tunnel(request: &Request<Incoming>) -> bool {
