@@ -20,7 +20,7 @@ pub use connection::{Direction, Downstream, DownstreamSecurity};
 pub use serve::serve;
 
 pub(crate) use answer::{REASON, refuse};
-pub(crate) use attempt::{Plan, attempts};
+pub(crate) use attempt::{Plan, attempts, believe_reason};
 pub(crate) use connection::Connection;
 pub(crate) use exchange::Exchange;
 pub(crate) use forward::{Arrived, Outgoing, send};

@@ -71,6 +71,7 @@ async fn stages(
 
     // 7. What goes back.
     http::check_response(&mut arrived.response, &asked)?;
+    http::believe_reason(&mut arrived);
     http::apply(&backend.response_headers, arrived.response.headers_mut());
     http::apply(&route.response_headers, arrived.response.headers_mut());
     Ok(http::Answered { arrived, downstream, asked, deadline })

@@ -31,6 +31,10 @@ pub(crate) fn refuse(mut exchange: Exchange, refusal: &Refusal) -> Response<Body
     if exchange.closes_after(reason) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    if exchange.head_only {
+        // hyper leaves the body of such an answer away in HTTP/1 only.
+        *response.body_mut() = Body::Empty;
+    }
     response
 }
 

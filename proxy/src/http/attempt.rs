@@ -157,7 +157,7 @@ impl<'a> Loop<'a> {
                 Ok(Ok(Arrived { response, connection, lease: Some(lease) }))
             }
             Err(failed) => {
-                if failed.reason != Reason::Overflow {
+                if !matches!(failed.reason, Reason::Overflow | Reason::BadRequest) {
                     lease.outcome(now, Outcome::Failure);
                 }
                 debug!(endpoint.addr = %target.address, reason = failed.reason.word(), cause = failed.cause, "attempt failed");
@@ -214,7 +214,7 @@ impl<'a> Loop<'a> {
         let Failed { reason, seen, unsent, .. } = failed;
         let safe = seen == Seen::Never && reason != Reason::Overflow && self.retries < SAFE_RETRIES;
         let asked = self.policy().is_some_and(|p| p.on_reset && self.asked_retries < p.attempts);
-        let asked = asked && reason != Reason::Overflow && !self.time_is_over();
+        let asked = asked && !matches!(reason, Reason::Overflow | Reason::BadRequest) && !self.time_is_over();
         let possible = unsent.is_some() || self.replay.is_some();
         if !(safe || asked) || !possible {
             return Err(self.refusal(reason));
@@ -303,11 +303,22 @@ fn judge(status: StatusCode, grpc: bool, headers: &http::HeaderMap) -> Outcome {
     if status.is_server_error() || failed_call() { Outcome::ServerError } else { Outcome::Success }
 }
 
-/// Whether the proxy of the peer says that its application cannot have seen the request. Only a peer whose identity was
-/// verified is believed: its proxy takes the field out of what applications answer.
+/// Only a proxy says why it answered itself, and only a peer whose identity was verified has one: its proxy takes the field
+/// out of what applications answer. What others say of reasons is not passed on.
+pub(crate) fn believe_reason(arrived: &mut Arrived) {
+    if !is_verified(arrived) {
+        arrived.response.headers_mut().remove(REASON);
+    }
+}
+
+/// Whether the proxy of the peer says that its application cannot have seen the request.
 fn never_seen(arrived: &Arrived) -> bool {
-    let verified = arrived.lease.as_ref().is_some_and(|lease| lease.endpoint().config().identity.is_some());
     let said = arrived.response.headers().get(REASON).and_then(|value| value.to_str().ok());
     let word = said.and_then(|said| said.split(';').next());
-    verified && word.and_then(Reason::from_word).is_some_and(|reason| reason.seen() == Seen::Never)
+    is_verified(arrived)
+        && word.and_then(Reason::from_word).is_some_and(|reason| reason.seen() == Seen::Never)
+}
+
+fn is_verified(arrived: &Arrived) -> bool {
+    arrived.lease.as_ref().is_some_and(|lease| lease.endpoint().config().identity.is_some())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -28,6 +28,8 @@ pub(crate) struct Exchange {
     pub(crate) record: RequestRecord,
     /// Whether the client speaks gRPC, and so reads its answers there.
     pub(crate) grpc: bool,
+    /// Whether the answer is a head only, whatever it would have for a body (RFC 9110, section 9.3.2).
+    pub(super) head_only: bool,
     ended: Ended,
 }
 
@@ -61,7 +63,15 @@ impl Exchange {
             });
         }
         let grpc = is_grpc(request.headers());
-        Self { connection: connection.clone(), snapshot, record, grpc, ended: Ended(connection.clone()) }
+        let head_only = request.method() == Method::HEAD;
+        Self {
+            connection: connection.clone(),
+            snapshot,
+            record,
+            grpc,
+            head_only,
+            ended: Ended(connection.clone()),
+        }
     }
 
     /// Whether the connection ends after an answer with this reason: a client that sent what HTTP does not allow may

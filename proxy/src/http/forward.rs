@@ -1,5 +1,6 @@
 //! One try: a connection to one endpoint, the request on it, the response head back.
 
+use std::error::Error as _;
 use std::rc::Rc;
 
 use http::{Request, Response};
@@ -78,10 +79,19 @@ pub(crate) async fn send(
                 }
                 unsent => {
                     let SendError { reason, seen, cause, .. } = error;
+                    let reason = if cut_by_client(&cause) { Reason::BadRequest } else { reason };
                     let unsent = unsent.map(Box::new);
                     return Err(Failed { reason, seen, unsent, cause: cause.to_string() });
                 }
             },
         }
     }
+}
+
+/// Whether the try ended because the request's own body did: an incomplete message (RFC 9112, section 8), which is no
+/// fault of the upstream. In HTTP/2 hyper only tells that it reset the stream itself.
+fn cut_by_client(error: &hyper::Error) -> bool {
+    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    let reset_by_us = |error: &h2::Error| error.is_reset() && !error.is_remote() && !error.is_library();
+    error.is_user() || h2.is_some_and(reset_by_us)
 }
