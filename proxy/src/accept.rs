@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::http::Held;
 use crate::snapshot::DestinationId;
 use crate::telemetry::Way;
 use crate::worker::Worker;
@@ -123,10 +124,9 @@ impl Acceptor {
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         let worker = self.worker.clone();
         let kind = self.kind;
-        let guard = self.drain().guard();
+        let held = Held { slot, guard: self.drain().guard(), in_use: None };
         tokio::task::spawn_local(async move {
-            let _held = (slot, guard);
-            if let Err(error) = handle(worker, stream, peer, kind).await {
+            if let Err(error) = handle(worker, (stream, peer), kind, held).await {
                 debug!(downstream.addr = %peer, %error, "the connection was not served");
             }
         });
@@ -141,6 +141,8 @@ impl Acceptor {
                     self.spawn(TcpStream::from_std(stream)?, peer, slot);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Its client has given up; the next one has not.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => return Err(error),
             }
         }
@@ -148,24 +150,30 @@ impl Acceptor {
     }
 }
 
-async fn handle(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, kind: ListenKind) -> io::Result<()> {
+async fn handle(
+    worker: Rc<Worker>,
+    (stream, peer): (TcpStream, SocketAddr),
+    kind: ListenKind,
+    held: Held,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match kind {
         ListenKind::Inbound { application } => {
             let local = stream.local_addr()?;
-            inbound::handle(worker, inbound::Accepted { stream, peer, local, application }).await
+            inbound::handle(worker, inbound::Accepted { stream, peer, local, application, held }).await
         }
         ListenKind::CaptureInbound => {
             let local = original_dst::of(&stream)?;
-            inbound::handle(worker, inbound::Accepted { stream, peer, local, application: local }).await
+            inbound::handle(worker, inbound::Accepted { stream, peer, local, application: local, held }).await
         }
         ListenKind::Outbound { destination } => {
             let local = stream.local_addr()?;
-            outbound::handle(worker, outbound::Accepted { stream, peer, local }, Some(destination)).await
+            outbound::handle(worker, outbound::Accepted { stream, peer, local, held }, Some(destination))
+                .await
         }
         ListenKind::CaptureOutbound => {
             let local = original_dst::of(&stream)?;
-            outbound::handle(worker, outbound::Accepted { stream, peer, local }, None).await
+            outbound::handle(worker, outbound::Accepted { stream, peer, local, held }, None).await
         }
     }
 }

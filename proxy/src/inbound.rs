@@ -46,14 +46,16 @@ async fn stages(
 
     // 3. Only what can be read in one way goes on.
     let (mut parts, body) = request.into_parts();
+    let body = Body::of_request(body, parts.version);
     let asked = http::check_request(&mut parts)?;
     let worker = exchange.connection.worker.clone();
+    // Only proxies say who a caller is; no application is to believe a caller that says it itself.
+    parts.headers.remove(http::FORWARDED_CLIENT_CERT);
     worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, rng));
     exchange.record.traced(parts.headers.get(http::TRACEPARENT));
 
     // 4. To the application, in the version the request came in.
     let version = exchange.connection.version;
-    let body = Body::Incoming(body);
     http::fit_version(&mut parts, version, &worker.shared.workload, BodyLength::of(&body));
     let mut request = Request::from_parts(parts, body);
     let downstream = http::prepare_switch(&mut request, &asked);
@@ -63,7 +65,7 @@ async fn stages(
     let (response, upstream) = sent.map_err(|failed| at_workload(exchange, failed.reason))?;
 
     // 5. What goes back. Only proxies say why they answered themselves.
-    let mut arrived = Arrived { response, connection: upstream, lease: None };
+    let mut arrived = Arrived { response, connection: upstream, version, lease: None };
     http::check_response(&mut arrived.response, &asked)?;
     arrived.response.headers_mut().remove(http::REASON);
     Ok(http::Answered { arrived, downstream, asked, deadline: None })

@@ -22,7 +22,7 @@ use crate::worker::Worker;
 
 mod relay;
 
-use relay::relay;
+pub(crate) use relay::{Count, relay};
 
 /// Endpoints that are tried before a connection is given up.
 const ATTEMPTS: usize = 3;

@@ -33,6 +33,7 @@ async fn stages(
 ) -> Result<http::Answered, Refusal> {
     // 2. Only what can be read in one way goes on.
     let (mut parts, body) = request.into_parts();
+    let body = Body::of_request(body, parts.version);
     let asked = http::check_request(&mut parts)?;
     let worker = exchange.connection.worker.clone();
     worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, rng));
@@ -63,7 +64,7 @@ async fn stages(
     http::apply(&backend.request_headers, &mut parts.headers);
 
     // 6. Attempts, until there is an answer.
-    let mut request = Request::from_parts(parts, Body::Incoming(body));
+    let mut request = Request::from_parts(parts, body);
     let downstream = http::prepare_switch(&mut request, &asked);
     let deadline = forward.timeout.map(|timeout| exchange.record.started() + timeout);
     let plan = Plan { forward, cluster, deadline };

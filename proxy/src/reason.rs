@@ -52,7 +52,7 @@ pub enum Seen {
 
 struct Row {
     status: StatusCode,
-    grpc: GrpcStatus,
+    grpc: Option<GrpcStatus>,
     word: &'static str,
     seen: Seen,
 }
@@ -62,7 +62,6 @@ struct Row {
 #[repr(u8)]
 #[allow(missing_docs)]
 pub enum GrpcStatus {
-    Internal = 13,
     DeadlineExceeded = 4,
     PermissionDenied = 7,
     ResourceExhausted = 8,
@@ -93,12 +92,16 @@ impl Reason {
 
     const fn row(self) -> Row {
         use GrpcStatus::{
-            DeadlineExceeded, Internal, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable,
+            DeadlineExceeded, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable,
             Unimplemented,
         };
         use Seen::{Never, Perhaps};
         const fn row(status: StatusCode, grpc: GrpcStatus, word: &'static str, seen: Seen) -> Row {
-            Row { status, grpc, word, seen }
+            Row { status, grpc: Some(grpc), word, seen }
+        }
+        // What is no message of HTTP is no call of gRPC either.
+        const fn http_only(status: StatusCode, word: &'static str) -> Row {
+            Row { status, grpc: None, word, seen: Perhaps }
         }
         match self {
             Self::NoRoute => row(StatusCode::NOT_FOUND, Unimplemented, "no_route", Perhaps),
@@ -120,9 +123,9 @@ impl Reason {
             Self::Unauthenticated => {
                 row(StatusCode::UNAUTHORIZED, Unauthenticated, "unauthenticated", Perhaps)
             }
-            Self::BadRequest => row(StatusCode::BAD_REQUEST, Internal, "bad_request", Perhaps),
+            Self::BadRequest => http_only(StatusCode::BAD_REQUEST, "bad_request"),
             Self::HeadersTooLarge => {
-                row(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Internal, "headers_too_large", Perhaps)
+                http_only(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large")
             }
         }
     }
@@ -132,8 +135,8 @@ impl Reason {
         self.row().status
     }
 
-    /// The gRPC status of the answer to a gRPC request.
-    pub const fn grpc_status(self) -> GrpcStatus {
+    /// The gRPC status of the answer to a gRPC request; `None` is answered in HTTP.
+    pub const fn grpc_status(self) -> Option<GrpcStatus> {
         self.row().grpc
     }
 
@@ -183,7 +186,10 @@ mod tests {
     fn the_table_is_the_one_of_the_contract() {
         let table: Vec<String> = Reason::ALL
             .into_iter()
-            .map(|r| format!("{} {} {}", r.word(), r.status().as_u16(), r.grpc_status() as u8))
+            .map(|r| {
+                let grpc = r.grpc_status().map_or("-".to_owned(), |status| (status as u8).to_string());
+                format!("{} {} {grpc}", r.word(), r.status().as_u16())
+            })
             .collect();
         assert_eq!(
             table,
@@ -201,8 +207,8 @@ mod tests {
                 "shed 503 14",
                 "denied 403 7",
                 "unauthenticated 401 16",
-                "bad_request 400 13",
-                "headers_too_large 431 13",
+                "bad_request 400 -",
+                "headers_too_large 431 -",
             ]
         );
         for reason in Reason::ALL {

@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::warn;
 
 use super::peek::{self, DETECT_WITHIN, FIRST_BYTES_WITHIN};
-use crate::http::{self, Direction, Downstream, DownstreamSecurity};
+use crate::http::{self, Direction, Downstream, DownstreamSecurity, Held};
 use crate::opaque;
 use crate::sniff::{InboundTls, SNIFF_BYTES, Sniffed, inbound_tls, sniff};
 use crate::upstream::HttpVersion;
@@ -37,6 +37,7 @@ pub(super) struct Accepted {
     pub(super) local: SocketAddr,
     /// Where the application listens.
     pub(super) application: SocketAddr,
+    pub(super) held: Held,
 }
 
 /// What applies to the port that was dialled.
@@ -101,8 +102,10 @@ async fn plaintext(
     match version {
         // Under Strict each request is answered with 401, so that its sender learns why.
         Some(version) => {
-            let downstream = downstream(&accepted, DownstreamSecurity::Plaintext);
-            http::serve(worker, accepted.stream, version, downstream).await;
+            let Accepted { stream, peer, local, application, held } = accepted;
+            let place = Place { peer, local, application, held };
+            let downstream = place.downstream(DownstreamSecurity::Plaintext);
+            http::serve(worker, stream, version, downstream).await;
             Ok(())
         }
         None if rules.mtls == MtlsMode::Strict => {
@@ -115,23 +118,14 @@ async fn plaintext(
     }
 }
 
-fn downstream(accepted: &Accepted, security: DownstreamSecurity) -> Downstream {
-    Downstream {
-        peer: accepted.peer,
-        local: accepted.local,
-        direction: Direction::Inbound { application: accepted.application },
-        security,
-    }
-}
-
 async fn handshake(worker: Rc<Worker>, accepted: Accepted) -> io::Result<()> {
-    let Accepted { stream, peer, local, application } = accepted;
+    let Accepted { stream, peer, local, application, held } = accepted;
     let secured = match worker.shared.tls.load().as_ref().map(|tls| tls.server()) {
         Some(config) => secure(config, stream).await,
         None => Err("this proxy has no certificate yet".to_owned()),
     };
     match secured {
-        Ok((tls, identity)) => serve(worker, tls, Place { peer, local, application }, identity).await,
+        Ok((tls, identity)) => serve(worker, tls, Place { peer, local, application, held }, identity).await,
         Err(why) => {
             opaque::refuse(&worker);
             warn!(downstream.addr = %peer, local.addr = %local, reason = "unauthenticated", why, "mutual TLS refused");
@@ -154,11 +148,11 @@ async fn secure(
 }
 
 /// Where a connection came from and goes to.
-#[derive(Clone, Copy)]
 struct Place {
     peer: SocketAddr,
     local: SocketAddr,
     application: SocketAddr,
+    held: Held,
 }
 
 async fn serve(
@@ -178,24 +172,31 @@ async fn serve(
             let inside = Prefixed { prefix, taken: 0, io: tls };
             return match plain_http(Protocol::Detect, Some(sniffed)) {
                 Some(version) => {
-                    http::serve(worker, inside, version, place.downstream(identity)).await;
+                    http::serve(
+                        worker,
+                        inside,
+                        version,
+                        place.downstream(DownstreamSecurity::Mtls(identity)),
+                    )
+                    .await;
                     Ok(())
                 }
                 None => opaque::inbound(worker, inside, Some(&identity), place.application).await,
             };
         }
     };
-    http::serve(worker, tls, version, place.downstream(identity)).await;
+    http::serve(worker, tls, version, place.downstream(DownstreamSecurity::Mtls(identity))).await;
     Ok(())
 }
 
 impl Place {
-    fn downstream(self, identity: SpiffeId) -> Downstream {
+    fn downstream(self, security: DownstreamSecurity) -> Downstream {
         Downstream {
             peer: self.peer,
             local: self.local,
             direction: Direction::Inbound { application: self.application },
-            security: DownstreamSecurity::Mtls(identity),
+            security,
+            held: self.held,
         }
     }
 }

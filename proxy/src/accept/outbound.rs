@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::peek::{self, DETECT_WITHIN, FIRST_BYTES_WITHIN};
 use crate::demand::InUse;
-use crate::http::{self, Direction, Downstream, DownstreamSecurity};
+use crate::http::{self, Direction, Downstream, DownstreamSecurity, Held};
 use crate::opaque;
 use crate::snapshot::{Destination, DestinationId, Handling, OpaqueRoute, Snapshot};
 use crate::sniff::Sniffed;
@@ -25,6 +25,7 @@ pub(super) struct Accepted {
     pub(super) peer: SocketAddr,
     /// What was dialled.
     pub(super) local: SocketAddr,
+    pub(super) held: Held,
 }
 
 /// How a connection goes on.
@@ -37,12 +38,12 @@ enum Next {
 
 pub(super) async fn handle(
     worker: Rc<Worker>,
-    accepted: Accepted,
+    mut accepted: Accepted,
     pinned: Option<DestinationId>,
 ) -> io::Result<()> {
     let (id, snapshot) = destination(&worker, &accepted, pinned).await;
     let destination = id.and_then(|id| snapshot.destination(id)).cloned();
-    let _in_use = destination.as_deref().map(InUse::new);
+    accepted.held.in_use = destination.as_deref().map(InUse::new);
     match (next(&snapshot, destination.as_deref(), pinned.is_some(), &accepted).await?, id) {
         (Next::Http(version), Some(destination)) => {
             let downstream = Downstream {
@@ -50,6 +51,7 @@ pub(super) async fn handle(
                 local: accepted.local,
                 direction: Direction::Outbound { destination },
                 security: DownstreamSecurity::Plaintext,
+                held: accepted.held,
             };
             http::serve(worker, accepted.stream, version, downstream).await;
             Ok(())

@@ -15,8 +15,10 @@ pub(super) const DETECT_WITHIN: Duration = Duration::from_millis(50);
 /// A client that declared HTTP has this time for its first bytes.
 pub(super) const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(15);
 
-/// Bytes that were looked at stay readable, so more of them are asked for at intervals.
+/// Bytes that were looked at stay readable, so more of them are asked for at intervals, each twice as long as the last: a
+/// client that says almost nothing costs almost nothing.
 const AGAIN: Duration = Duration::from_millis(2);
+const AGAIN_AT_MOST: Duration = Duration::from_millis(250);
 
 /// What the client speaks; `None` when it says nothing, or nothing clear, in time.
 pub(super) async fn protocol(stream: &TcpStream, within: Duration) -> io::Result<Option<Sniffed>> {
@@ -45,7 +47,7 @@ async fn look<T>(
     decide: impl Fn(&[u8]) -> Option<T>,
 ) -> io::Result<Option<T>> {
     let end = Instant::now() + within;
-    let mut seen = 0;
+    let (mut seen, mut pause) = (0, AGAIN);
     loop {
         let Ok(peeked) = timeout_at(end, stream.peek(bytes)).await else { return Ok(None) };
         let length = peeked?;
@@ -57,7 +59,8 @@ async fn look<T>(
             return Ok(None);
         }
         if length == seen {
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep_until((Instant::now() + pause).min(end)).await;
+            pause = (pause * 2).min(AGAIN_AT_MOST);
         }
         seen = length;
     }

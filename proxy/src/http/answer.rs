@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::Body;
 use super::exchange::Exchange;
-use crate::reason::{Reason, Refusal};
+use crate::reason::{GrpcStatus, Reason, Refusal};
 
 /// Says why: `<reason>; hop=<workload>; object=<kind/namespace/name>`.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
@@ -18,11 +18,14 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 pub(crate) fn refuse(mut exchange: Exchange, refusal: &Refusal) -> Response<Body> {
     let reason = refusal.reason;
     exchange.record.reason(reason);
-    let mut response = if exchange.grpc { grpc_answer(reason) } else { http_answer(reason) };
+    let mut response = match reason.grpc_status().filter(|_| exchange.grpc) {
+        Some(status) => {
+            exchange.record.grpc_status(status as u8);
+            grpc_answer(reason, status)
+        }
+        None => http_answer(reason),
+    };
     exchange.record.status(response.status());
-    if exchange.grpc {
-        exchange.record.grpc_status(reason.grpc_status() as u8);
-    }
     let hop = &exchange.connection.worker.shared.workload;
     let said = format!("{}; hop={hop}; object={}", reason.word(), refusal.object);
     if let Ok(said) = HeaderValue::try_from(said) {
@@ -49,12 +52,12 @@ fn http_answer(reason: Reason) -> Response<Body> {
 }
 
 /// A gRPC client takes its status from the head of an answer without a body ("Trailers-Only", gRPC over HTTP/2).
-fn grpc_answer(reason: Reason) -> Response<Body> {
+fn grpc_answer(reason: Reason, status: GrpcStatus) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_STATUS, HeaderValue::from(reason.grpc_status() as u16));
+    headers.insert(GRPC_STATUS, HeaderValue::from(status as u16));
     headers.insert(GRPC_MESSAGE, HeaderValue::from_static(reason.word()));
     response
 }

@@ -48,7 +48,7 @@ pub(crate) async fn attempts(
     request: Request<Body>,
 ) -> Result<Arrived, Refusal> {
     let connection = exchange.connection.clone();
-    let mut loop_ = Loop::new(&connection, plan, request).await;
+    let mut loop_ = Loop::new(&connection, plan, request).await?;
     loop {
         let failure = match loop_.once(exchange).await? {
             Ok(arrived) => match loop_.repeat_answer(&arrived) {
@@ -111,14 +111,23 @@ impl Replay {
 }
 
 impl<'a> Loop<'a> {
-    async fn new(connection: &'a Rc<Connection>, plan: &'a Plan<'a>, request: Request<Body>) -> Self {
+    async fn new(
+        connection: &'a Rc<Connection>,
+        plan: &'a Plan<'a>,
+        request: Request<Body>,
+    ) -> Result<Self, Refusal> {
         let version = upstream_version(plan.cluster.config().protocol, connection.version);
         let (mut parts, body) = request.into_parts();
         let length = BodyLength::of(&body);
         let host = plan.cluster.config().service.name.as_ref();
         fit_version(&mut parts, version, host, length);
-        let (request, replay) = replayable(parts, body, length, plan).await;
-        Self {
+        let collecting = replayable(parts, body, length, plan);
+        let collected = match plan.deadline {
+            Some(deadline) => timeout_at(deadline, collecting).await.map_err(|_| Reason::Timeout)?,
+            None => collecting.await,
+        };
+        let (request, replay) = collected;
+        Ok(Self {
             connection,
             plan,
             version,
@@ -128,7 +137,7 @@ impl<'a> Loop<'a> {
             retries: 0,
             asked_retries: 0,
             guard: None,
-        }
+        })
     }
 
     fn policy(&self) -> Option<&'a RetryPolicy> {
@@ -154,7 +163,7 @@ impl<'a> Loop<'a> {
         match sent {
             Ok((response, connection)) => {
                 lease.outcome(now, judge(response.status(), exchange.grpc, response.headers()));
-                Ok(Ok(Arrived { response, connection, lease: Some(lease) }))
+                Ok(Ok(Arrived { response, connection, version: self.version, lease: Some(lease) }))
             }
             Err(failed) => {
                 if !matches!(failed.reason, Reason::Overflow | Reason::BadRequest) {

@@ -1,9 +1,10 @@
 //! Bodies in both directions: one concrete type at the HTTP seam.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -19,8 +20,10 @@ pub enum Body {
     Cut,
     /// All of it is at hand.
     Full(Bytes),
-    /// A request body as it comes.
-    Incoming(Incoming),
+    /// An HTTP/1 request body as it comes.
+    Http1(Incoming),
+    /// An HTTP/2 request body as it comes: complete only when END_STREAM came, which a reset without an error is not.
+    Http2(Incoming),
     /// A response body as it comes, with the exchange that ends when it does.
     Streaming(Box<Streaming>),
 }
@@ -31,8 +34,8 @@ pub enum BodyError {
     /// The peer's connection or stream broke.
     #[error("the body was cut by the peer")]
     Peer(#[source] hyper::Error),
-    /// The client did not send all it had announced.
-    #[error("the body was cut by the client")]
+    /// It ended before its sender said that it was complete.
+    #[error("the body ended before it was complete")]
     Cut,
     /// The request's time was over.
     #[error("the time for the whole request was over")]
@@ -40,12 +43,17 @@ pub enum BodyError {
 }
 
 impl Body {
+    /// The body of a request that came in `version`.
+    pub(crate) fn of_request(incoming: Incoming, version: Version) -> Self {
+        if version == Version::HTTP_2 { Self::Http2(incoming) } else { Self::Http1(incoming) }
+    }
+
     /// Whether there is nothing to send, so that the request can be sent again.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Incoming(incoming) => http_body::Body::is_end_stream(incoming),
+            Self::Http1(incoming) | Self::Http2(incoming) => http_body::Body::is_end_stream(incoming),
             Self::Streaming(_) | Self::Cut => false,
         }
     }
@@ -69,9 +77,11 @@ impl http_body::Body for Body {
                 Self::Full(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 _ => Poll::Ready(None),
             },
-            Self::Incoming(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|f| f.map_err(BodyError::Peer)))
-            }
+            Self::Http1(incoming) => poll_incoming(incoming, cx),
+            Self::Http2(incoming) => match ready!(poll_incoming(incoming, cx)) {
+                None if !http_body::Body::is_end_stream(incoming) => Poll::Ready(Some(Err(BodyError::Cut))),
+                frame => Poll::Ready(frame),
+            },
             Self::Streaming(streaming) => streaming.poll_frame(cx),
         }
     }
@@ -81,7 +91,7 @@ impl http_body::Body for Body {
             Self::Empty => true,
             Self::Cut => false,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Http1(incoming) | Self::Http2(incoming) => incoming.is_end_stream(),
             Self::Streaming(streaming) => streaming.is_end_stream(),
         }
     }
@@ -91,8 +101,16 @@ impl http_body::Body for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Cut => SizeHint::new(),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Http1(incoming) | Self::Http2(incoming) => incoming.size_hint(),
             Self::Streaming(streaming) => streaming.size_hint(),
         }
     }
+}
+
+fn poll_incoming(
+    incoming: &mut Incoming,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    let polled = http_body::Body::poll_frame(Pin::new(incoming), cx);
+    polled.map(|frame| frame.map(|frame| frame.map_err(BodyError::Peer)))
 }

@@ -4,17 +4,19 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use outrigger_base::lifecycle::drain::Drain;
+use outrigger_base::lifecycle::drain::{Drain, DrainGuard};
 use outrigger_model::identity::SpiffeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::refused;
+use crate::demand::InUse;
 use crate::reason::Reason;
 use crate::snapshot::DestinationId;
 use crate::telemetry::{Protection, Way};
@@ -27,8 +29,19 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// A connection without a request for so long is closed.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// What an accepted connection counts as, for as long as it or a tunnel on it lives.
+#[derive(Debug)]
+pub struct Held {
+    /// Its place among the connections a worker takes.
+    pub slot: OwnedSemaphorePermit,
+    /// What a drain waits for.
+    pub guard: DrainGuard,
+    /// The destination it keeps from being dropped as idle.
+    pub in_use: Option<InUse>,
+}
+
 /// An accepted connection, as far as requests on it need to know.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Downstream {
     /// Who connected.
     pub peer: SocketAddr,
@@ -38,6 +51,8 @@ pub struct Downstream {
     pub direction: Direction,
     /// How it is protected.
     pub security: DownstreamSecurity,
+    /// Given back when it ends.
+    pub held: Held,
 }
 
 /// Which way a connection goes.
@@ -82,7 +97,14 @@ pub(super) struct Clock {
     /// One more than the time, 0 when no head has begun.
     head_began: AtomicU64,
     idle_since: AtomicU64,
+    /// Counts reads and writes, so that a request in flight over which nothing moves is found without reading the time.
+    moves: AtomicU64,
+    moves_seen: AtomicU64,
+    stalled_since: AtomicU64,
+    /// An answer of the service has ended but may not be on the wire yet.
+    unflushed: AtomicBool,
     refused: OnceLock<Reason>,
+    version: HttpVersion,
 }
 
 impl Connection {
@@ -102,7 +124,7 @@ impl Connection {
             version,
             peer_label,
             service_label,
-            clock: Arc::new(Clock::new()),
+            clock: Arc::new(Clock::new(version)),
         })
     }
 
@@ -137,8 +159,13 @@ fn inbound_service(worker: &Worker, port: u16) -> u32 {
 }
 
 impl Clock {
-    fn new() -> Self {
+    fn new(version: HttpVersion) -> Self {
         Self {
+            version,
+            moves: AtomicU64::new(0),
+            moves_seen: AtomicU64::new(0),
+            stalled_since: AtomicU64::new(0),
+            unflushed: AtomicBool::new(false),
             since: Instant::now(),
             in_flight: AtomicU32::new(0),
             head_began: AtomicU64::new(0),
@@ -166,13 +193,42 @@ impl Clock {
     /// A response is over.
     pub(super) fn request_ended(&self) {
         self.in_flight.fetch_sub(1, Relaxed);
+        self.unflushed.store(true, Relaxed);
         self.idle_since.store(self.passed(), Relaxed);
     }
 
+    /// Only in HTTP/1 are the bytes between two requests the beginning of a head.
     fn bytes_came(&self) {
-        if self.in_flight.load(Relaxed) == 0 && self.head_began.load(Relaxed) == 0 {
+        self.moves.fetch_add(1, Relaxed);
+        let between = self.version == HttpVersion::Http1 && self.in_flight.load(Relaxed) == 0;
+        if between && self.head_began.load(Relaxed) == 0 {
             self.head_began.store(self.passed() + 1, Relaxed);
         }
+    }
+
+    /// Whether what is written now can only be hyper's own.
+    fn is_between_answers(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0 && !self.unflushed.load(Relaxed)
+    }
+
+    fn flushed(&self) {
+        if self.in_flight.load(Relaxed) == 0 {
+            self.unflushed.store(false, Relaxed);
+        }
+    }
+
+    /// Whether a request head has begun and is not complete.
+    pub(super) fn is_reading_head(&self) -> bool {
+        self.head_began.load(Relaxed) > 0
+    }
+
+    /// Since when nothing has moved, as far as looks at it can tell.
+    fn stalled_since(&self, now: Instant) -> Instant {
+        let moves = self.moves.load(Relaxed);
+        if self.moves_seen.swap(moves, Relaxed) != moves {
+            self.stalled_since.store((now - self.since).as_nanos() as u64, Relaxed);
+        }
+        self.since + Duration::from_nanos(self.stalled_since.load(Relaxed))
     }
 
     fn passed(&self) -> u64 {
@@ -185,11 +241,9 @@ impl Clock {
     }
 
     /// When the connection has to be looked at next, or `None` when its time is over.
-    pub(super) fn next_look(&self, now: Instant, version: HttpVersion) -> Option<Instant> {
-        if self.in_flight.load(Relaxed) > 0 {
-            return Some(now + HEAD_TIMEOUT);
-        }
-        let end = match self.head_began().filter(|_| version == HttpVersion::Http1) {
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let end = match self.head_began() {
+            _ if self.in_flight.load(Relaxed) > 0 => self.stalled_since(now) + IDLE_TIMEOUT,
             Some(began) => began + HEAD_TIMEOUT,
             None => self.since + Duration::from_nanos(self.idle_since.load(Relaxed)) + IDLE_TIMEOUT,
         };
@@ -217,7 +271,8 @@ impl<I: AsyncWrite + Unpin> Clocked<I> {
     /// Writes our refusal in place of `bytes`, if those are hyper's own.
     fn poll_refuse(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<std::io::Result<usize>>> {
         if self.refusal.is_none() {
-            if self.clock.in_flight.load(Relaxed) > 0 {
+            if !self.clock.is_between_answers() {
+                self.clock.moves.fetch_add(1, Relaxed);
                 return None;
             }
             let reason = refused::reason(bytes)?;
@@ -225,6 +280,10 @@ impl<I: AsyncWrite + Unpin> Clocked<I> {
             self.refusal = Some((refused::answer(reason, &self.workload), 0));
         }
         let (answer, sent) = self.refusal.as_mut()?;
+        if *sent == answer.len() {
+            // The connection ends with a refusal; nothing follows it.
+            return Some(Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into())));
+        }
         while *sent < answer.len() {
             match Pin::new(&mut self.io).poll_write(cx, &answer[*sent..]) {
                 Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()))),
@@ -264,7 +323,11 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Clocked<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_ready() {
+            self.clock.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -294,12 +357,12 @@ mod tests {
 
     fn after(clock: &Clock, seconds: u64) -> Option<u64> {
         let now = clock.since + Duration::from_secs(seconds);
-        clock.next_look(now, HttpVersion::Http1).map(|at| (at - clock.since).as_secs())
+        clock.next_look(now).map(|at| (at - clock.since).as_secs())
     }
 
     #[test]
     fn an_idle_connection_lives_an_hour_and_a_slow_head_fifteen_seconds() {
-        let clock = Clock::new();
+        let clock = Clock::new(HttpVersion::Http1);
         assert_eq!(after(&clock, 0), Some(15));
         assert_eq!(after(&clock, 3599), Some(3600));
         assert_eq!(after(&clock, 3600), None);
@@ -310,11 +373,33 @@ mod tests {
 
     #[test]
     fn a_request_in_flight_keeps_the_connection() {
-        let clock = Clock::new();
+        let clock = Clock::new(HttpVersion::Http1);
         clock.bytes_came();
         clock.request_began();
-        assert!(after(&clock, 100_000).is_some());
+        assert!(after(&clock, 3_000).is_some());
+        clock.bytes_came();
+        assert!(after(&clock, 6_000).is_some(), "something has moved");
+        assert!(after(&clock, 9_000).is_some());
+        assert!(after(&clock, 10_000).is_none(), "nothing has moved for an hour");
         clock.request_ended();
         assert!(clock.head_began().is_none());
+    }
+
+    #[test]
+    fn what_comes_between_the_requests_of_http2_begins_none() {
+        let clock = Clock::new(HttpVersion::Http2);
+        clock.bytes_came();
+        assert!(!clock.is_reading_head());
+    }
+
+    #[test]
+    fn an_answer_that_is_not_on_the_wire_yet_is_not_hypers_own() {
+        let clock = Clock::new(HttpVersion::Http1);
+        assert!(clock.is_between_answers());
+        clock.request_began();
+        clock.request_ended();
+        assert!(!clock.is_between_answers());
+        clock.flushed();
+        assert!(clock.is_between_answers());
     }
 }

@@ -99,6 +99,7 @@ impl Exchange {
         }
         let streaming = Streaming {
             incoming,
+            http2: arrived.version == HttpVersion::Http2,
             record: self.record,
             grpc: self.grpc,
             upstream: Some(Upstream { connection: arrived.connection, _lease: arrived.lease }),
@@ -122,6 +123,8 @@ struct Upstream {
 /// A response body on its way, with everything that ends when it does.
 pub struct Streaming {
     incoming: Incoming,
+    /// Complete only when END_STREAM came.
+    http2: bool,
     record: RequestRecord,
     grpc: bool,
     upstream: Option<Upstream>,
@@ -150,6 +153,11 @@ impl Streaming {
                 self.upstream = None;
                 self.record.reason(Reason::UpstreamReset);
                 Poll::Ready(Some(Err(BodyError::Peer(error))))
+            }
+            None if self.http2 && !self.incoming.is_end_stream() => {
+                self.upstream = None;
+                self.record.reason(Reason::UpstreamReset);
+                Poll::Ready(Some(Err(BodyError::Cut)))
             }
             None => {
                 self.release();
@@ -199,7 +207,10 @@ impl std::fmt::Debug for Streaming {
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    // Not `application/grpc-web`, whose clients read plain HTTP answers.
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> &'a str {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Body;
 use crate::reason::{Reason, Seen};
-use crate::upstream::{Connection, Lease, SendError, Target};
+use crate::upstream::{Connection, HttpVersion, Lease, SendError, Target};
 use crate::worker::Worker;
 
 /// Idle connections that turn out to be closed are passed over so often before the try fails.
@@ -28,6 +28,8 @@ pub(crate) struct Outgoing<'a> {
 pub(crate) struct Arrived {
     pub(crate) response: Response<Incoming>,
     pub(crate) connection: Connection,
+    /// What the upstream spoke.
+    pub(crate) version: HttpVersion,
     /// `None` for the local application.
     pub(crate) lease: Option<Lease>,
 }

@@ -15,6 +15,15 @@ use crate::upstream::HttpVersion;
 /// Fields a head may have; hyper holds HTTP/1 to the same number.
 const MAX_FIELDS: usize = 100;
 
+/// The largest request head, in bytes.
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// What each field of HTTP/2 counts beside its bytes (RFC 9113, section 6.5.2).
+const FIELD_OVERHEAD_BYTES: usize = 32;
+
+/// Says who a client is, in meshes whose proxies forward certificates.
+pub(crate) const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -32,7 +41,7 @@ pub(crate) enum Checked {
 
 /// Checks and cleans a request head. `Err` is never forwarded.
 pub(crate) fn check_request(parts: &mut RequestParts) -> Result<Checked, Reason> {
-    if parts.headers.len() > MAX_FIELDS {
+    if parts.headers.len() > MAX_FIELDS || is_large_http2(parts) {
         return Err(Reason::HeadersTooLarge);
     }
     check_target(parts)?;
@@ -44,6 +53,13 @@ pub(crate) fn check_request(parts: &mut RequestParts) -> Result<Checked, Reason>
         parts.headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     Ok(checked)
+}
+
+/// hyper holds HTTP/1 to this size; in HTTP/2 it would answer too large a head itself, without saying why.
+fn is_large_http2(parts: &RequestParts) -> bool {
+    let size =
+        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES;
+    parts.version == Version::HTTP_2 && parts.headers.iter().map(size).sum::<usize>() > MAX_HEAD_BYTES
 }
 
 fn check_target(parts: &mut RequestParts) -> Result<(), Reason> {
@@ -77,7 +93,9 @@ fn check_connect(parts: &mut RequestParts) -> Result<(), Reason> {
     let authority = parts.uri.authority().ok_or(Reason::BadRequest)?;
     let bytes = authority.as_str().as_bytes();
     single_host(&parts.headers)?;
-    if !valid_host(bytes) || authority.port_u16().is_none() {
+    // Bytes behind a CONNECT could be a body, the tunnel's, or the next request.
+    let framed = parts.headers.contains_key(CONTENT_LENGTH) || parts.headers.contains_key(TRANSFER_ENCODING);
+    if framed || !valid_host(bytes) || authority.port_u16().is_none() {
         return Err(Reason::BadRequest);
     }
     parts.headers.remove(HOST);
@@ -252,16 +270,13 @@ fn fit_http1(parts: &mut RequestParts, fallback_host: &str, body: BodyLength) {
         }
     }
     parts.version = Version::HTTP_11;
-    if parts.method == Method::CONNECT {
-        return;
-    }
     if !parts.headers.contains_key(HOST) {
         let host = parts.uri.authority().map_or(fallback_host, Authority::as_str);
         if let Ok(host) = HeaderValue::from_str(host) {
             parts.headers.insert(HOST, host);
         }
     }
-    if parts.uri.authority().is_some() {
+    if parts.uri.authority().is_some() && parts.method != Method::CONNECT {
         parts.uri = origin_form(&parts.uri);
     }
 }
@@ -271,7 +286,8 @@ fn fit_http2(parts: &mut RequestParts, fallback_host: &str) {
         parts.headers.remove(name);
     }
     let from = std::mem::replace(&mut parts.version, Version::HTTP_2);
-    if from == Version::HTTP_2 || parts.method == Method::CONNECT {
+    let complete = from == Version::HTTP_2 && parts.uri.authority().is_some();
+    if complete || parts.method == Method::CONNECT {
         return;
     }
     let host = parts.headers.remove(HOST);
@@ -302,6 +318,7 @@ pub(crate) fn check_response<B>(response: &mut Response<B>, asked: &Checked) -> 
     if (switches && !accepted) || status.as_u16() > 599 || (status.is_informational() && !switches) {
         return Err(Reason::UpstreamProtocol);
     }
+    check_response_framing(response.headers())?;
     *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
     let upgrade = if accepted { headers.get(UPGRADE).cloned() } else { None };
@@ -322,6 +339,14 @@ pub(crate) fn check_response<B>(response: &mut Response<B>, asked: &Checked) -> 
 pub(super) fn switch_to(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
+}
+
+/// A body whose end is told in two ways, or in one we do not take off, would reach the client cut or mislabelled.
+fn check_response_framing(headers: &HeaderMap) -> Result<(), Reason> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(first) = codings.next() else { return Ok(()) };
+    let chunked = first.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    if chunked && !headers.contains_key(CONTENT_LENGTH) { Ok(()) } else { Err(Reason::UpstreamProtocol) }
 }
 
 fn switch_was_asked(headers: &HeaderMap, asked: &Checked) -> bool {

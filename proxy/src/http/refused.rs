@@ -11,15 +11,13 @@ const LONGEST_ANSWER_BYTES: usize = 256;
 /// The reason behind bytes that hyper writes while no request is in flight; `None` when they are not its refusal.
 pub(super) fn reason(bytes: &[u8]) -> Option<Reason> {
     let status = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?.get(..3)?;
-    let ours = bytes.windows(REASON.len()).any(|window| window == REASON);
-    if ours || bytes.len() > LONGEST_ANSWER_BYTES {
-        return None;
-    }
-    match status {
-        b"400" | b"414" => Some(Reason::BadRequest),
-        b"431" => Some(Reason::HeadersTooLarge),
-        _ => None,
-    }
+    let reason = match status {
+        b"400" | b"414" => Reason::BadRequest,
+        b"431" => Reason::HeadersTooLarge,
+        _ => return None,
+    };
+    let ours = || bytes.windows(REASON.len()).any(|window| window == REASON);
+    (bytes.len() <= LONGEST_ANSWER_BYTES && !ours()).then_some(reason)
 }
 
 const REASON: &[u8] = b"x-outrigger-reason";

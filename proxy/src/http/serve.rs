@@ -15,14 +15,12 @@ use tracing::{debug, info};
 
 use super::Body;
 use super::connection::{Clocked, Connection, Direction, Downstream};
+use super::hygiene::MAX_HEAD_BYTES;
 use crate::reason::Reason;
 use crate::telemetry::{RequestRecord, Way};
 use crate::upstream::HttpVersion;
 use crate::worker::Worker;
 use crate::{inbound, outbound};
-
-/// The largest request head, in bytes, and so the largest read buffer of a connection.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Streams one HTTP/2 client may have open at once.
 const MAX_STREAMS: u32 = 100;
@@ -42,6 +40,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// When draining, idle HTTP/1 connections may still bring one more request for so long.
 const LAME_DUCK: Duration = Duration::from_secs(1);
+
+/// A request head that is half here when draining is looked at again after this time.
+const HALF_READ_PAUSE: Duration = Duration::from_millis(10);
 
 /// Runs tasks of hyper on the worker's own thread.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +103,10 @@ where
         () = outlived(connection) => return Ok(()),
         () = drained(connection, LAME_DUCK) => served.as_mut().graceful_shutdown(),
     }
-    served.await
+    tokio::select! {
+        result = served.as_mut() => result,
+        () = outlived(connection) => Ok(()),
+    }
 }
 
 async fn serve_http2<I>(connection: &Rc<Connection>, io: TokioIo<Clocked<I>>) -> hyper::Result<()>
@@ -117,7 +121,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(STREAM_SEND_BYTES)
-        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_header_list_size(2 * MAX_HEAD_BYTES as u32)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let mut served = std::pin::pin!(builder.serve_connection(io, service));
@@ -143,7 +147,7 @@ async fn answer(
 
 /// Resolves when a request head takes too long or the connection was idle for too long.
 async fn outlived(connection: &Connection) {
-    while let Some(at) = connection.clock.next_look(Instant::now(), connection.version) {
+    while let Some(at) = connection.clock.next_look(Instant::now()) {
         tokio::time::sleep_until(at).await;
     }
 }
@@ -151,4 +155,8 @@ async fn outlived(connection: &Connection) {
 async fn drained(connection: &Connection, grace: Duration) {
     connection.drain().started().await;
     tokio::time::sleep(grace).await;
+    // A request whose head has begun to come is one that was accepted.
+    while connection.clock.is_reading_head() {
+        tokio::time::sleep(HALF_READ_PAUSE).await;
+    }
 }

@@ -24,13 +24,13 @@ pub(crate) fn keep_or_start(headers: &mut HeaderMap, rng: &mut fastrand::Rng) {
 fn start(rng: &mut fastrand::Rng) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    for range in [3..35, 36..52] {
-        let last = range.end - 1;
-        for place in &mut text[range] {
-            *place = HEX[rng.usize(..16)];
-        }
+    for range in [3..19, 19..35, 36..52] {
         // An id of zeros only is invalid.
-        text[last] = HEX[rng.usize(1..16)];
+        let mut random = rng.u64(1..);
+        for place in &mut text[range] {
+            *place = HEX[(random & 15) as usize];
+            random >>= 4;
+        }
     }
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }

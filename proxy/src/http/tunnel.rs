@@ -1,9 +1,10 @@
 //! What follows a switched protocol or an accepted CONNECT: bytes both ways until both sides have ended.
 
+use std::cell::Cell;
+
 use http::{Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -11,9 +12,7 @@ use super::Body;
 use super::exchange::Exchange;
 use super::forward::Arrived;
 use super::hygiene::{Checked, switch_to};
-
-/// The buffer of each direction, in bytes.
-const BUFFER_BYTES: usize = 16 * 1024;
+use crate::opaque::{Count, relay};
 
 /// An answer that came, before it is known whether it opens a tunnel.
 pub(crate) struct Answered {
@@ -61,17 +60,33 @@ fn open(mut exchange: Exchange, mut arrived: Arrived, downstream: OnUpgrade) -> 
     let (mut record, ended) = exchange.into_tunnel();
     let held = (arrived.connection, arrived.lease, ended, guard);
     tokio::task::spawn_local(async move {
-        match carry(downstream, upstream).await {
-            Ok((_, received)) => record.add_bytes(usize::try_from(received).unwrap_or(usize::MAX)),
-            Err(error) => debug!(%error, "the tunnel ended with an error"),
+        let bytes = Bytes::default();
+        if let Err(error) = carry(downstream, upstream, &bytes).await {
+            debug!(%error, "the tunnel ended with an error");
         }
+        record.add_bytes(usize::try_from(bytes.0.get()).unwrap_or(usize::MAX));
         drop(held);
     });
     Response::from_parts(parts, Body::Empty)
 }
 
-async fn carry(downstream: OnUpgrade, upstream: OnUpgrade) -> Result<(u64, u64), Box<dyn std::error::Error>> {
+/// Bytes towards the client.
+#[derive(Default)]
+struct Bytes(Cell<u64>);
+
+impl Count for Bytes {
+    fn sent(&self, bytes: u64) {
+        self.0.set(self.0.get() + bytes);
+    }
+
+    fn received(&self, _: u64) {}
+}
+
+async fn carry(
+    downstream: OnUpgrade,
+    upstream: OnUpgrade,
+    bytes: &Bytes,
+) -> Result<(), Box<dyn std::error::Error>> {
     let (downstream, upstream): (Upgraded, Upgraded) = tokio::try_join!(downstream, upstream)?;
-    let (mut downstream, mut upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
-    Ok(copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER_BYTES, BUFFER_BYTES).await?)
+    Ok(relay(TokioIo::new(downstream), TokioIo::new(upstream), bytes).await?)
 }

@@ -22,7 +22,7 @@ const LARGE_BYTES: usize = 64 * 1024;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Where bytes are counted.
-pub(super) trait Count {
+pub(crate) trait Count {
     /// Bytes towards the one who connected.
     fn sent(&self, bytes: u64);
     /// Bytes from the one who connected.
@@ -40,7 +40,7 @@ impl Count for TcpRecord {
 }
 
 /// Copies both ways until both sides have ended, one fails, or nothing goes for [`IDLE_TIMEOUT`].
-pub(super) async fn relay<D, U>(mut downstream: D, mut upstream: U, count: &impl Count) -> io::Result<()>
+pub(crate) async fn relay<D, U>(mut downstream: D, mut upstream: U, count: &impl Count) -> io::Result<()>
 where
     D: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,

@@ -171,6 +171,41 @@ fn impossible_answers_become_502() {
 }
 
 #[test]
+fn a_body_has_one_end() {
+    let answer = |headers: &[(&'static str, &'static str)]| {
+        let mut builder = Response::builder();
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        check_response(&mut builder.body(()).unwrap(), &Checked::Plain)
+    };
+    let (chunked, length) = (("transfer-encoding", "chunked"), ("content-length", "5"));
+    assert_eq!(answer(&[chunked]), Ok(()));
+    assert_eq!(answer(&[length]), Ok(()));
+    assert_eq!(answer(&[chunked, length]), Err(Reason::UpstreamProtocol));
+    assert_eq!(answer(&[chunked, chunked]), Err(Reason::UpstreamProtocol));
+    assert_eq!(answer(&[("transfer-encoding", "gzip, chunked")]), Err(Reason::UpstreamProtocol));
+    assert_eq!(check(Version::HTTP_11, "CONNECT", "a:80", &[length]), "bad_request");
+    assert_eq!(check(Version::HTTP_11, "CONNECT", "a:80", &[chunked]), "bad_request");
+}
+
+#[test]
+fn a_large_head_of_http2_is_refused() {
+    let value = "a".repeat(MAX_HEAD_BYTES);
+    assert_eq!(check(Version::HTTP_2, "GET", "http://a/", &[("x", &value)]), "headers_too_large");
+}
+
+#[test]
+fn an_authority_is_where_the_upstream_version_looks_for_it() {
+    let mut by_host = parts(Version::HTTP_2, "GET", "/x", &[("host", "a")]);
+    fit_version(&mut by_host, HttpVersion::Http2, "fallback", BodyLength::Exact(0));
+    assert_eq!(format!("{} {}", by_host.uri, shown(&by_host.headers)), "http://a/x ");
+    let mut connect = parts(Version::HTTP_11, "CONNECT", "a:80", &[]);
+    fit_version(&mut connect, HttpVersion::Http1, "fallback", BodyLength::Exact(0));
+    assert_eq!(format!("{} {}", connect.uri, shown(&connect.headers)), "a:80 host: a:80");
+}
+
+#[test]
 fn a_request_is_rewritten_for_the_version_upstream() {
     let mut to_1 = parts(Version::HTTP_2, "POST", "http://a:1/x?y", &[("cookie", "a=1"), ("cookie", "b=2")]);
     fit_version(&mut to_1, HttpVersion::Http1, "fallback", BodyLength::Unknown);
