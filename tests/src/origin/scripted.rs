@@ -120,12 +120,18 @@ async fn play(mut stream: TcpStream, script: Script, index: usize) -> io::Result
         }
     }
     stream.write_all(&script.answer).await?;
-    while script.afterwards == Afterwards::Listen {
-        let count = stream.read(&mut buffer).await?;
-        if count == 0 {
-            break;
-        }
-        script.hear(index, &buffer[..count]);
+    if script.afterwards == Afterwards::Listen {
+        listen(&mut stream, &script, index).await?;
     }
     stream.shutdown().await
+}
+
+async fn listen(stream: &mut TcpStream, script: &Script, index: usize) -> io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            count => script.hear(index, &buffer[..count]),
+        };
+    }
 }
