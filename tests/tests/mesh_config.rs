@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, StatusCode, Version};
@@ -17,6 +19,7 @@ use outrigger_tests::town::{
 };
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 /// A change is in force within this (contracts; issue 2 measures it in the demo).
 const IN_FORCE: Duration = Duration::from_secs(1);
@@ -491,4 +494,56 @@ async fn two_destinations_of_one_sidecar_have_routes_of_their_own() {
     let _other = fork.town.sidecar("other", &[outbound(second, "b")]).await.unwrap();
     assert_eq!(fork.answers(Request::get("/")).await, "a");
     assert_eq!(client::get(second, "/").await.unwrap().origin(), "c");
+}
+
+#[tokio::test]
+async fn changes_under_load_cost_no_request() {
+    let fork = Fork::start(&shares(50, 50)).await;
+    let entrance = fork.entrance;
+    let second = Origin::start("c", ANY).await.unwrap();
+    let mut clients = JoinSet::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    for version in [Version::HTTP_11, Version::HTTP_11, Version::HTTP_2, Version::HTTP_2] {
+        let stop = Arc::clone(&stop);
+        clients.spawn(async move {
+            let mut client = Client::connect(entrance, version).await.unwrap();
+            let mut answered = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let answer = client.get("/").await.unwrap();
+                assert_eq!(answer.status, 200, "{}", answer.header("x-outrigger-reason"));
+                answered += 1;
+            }
+            answered
+        });
+    }
+    for round in 0..30 {
+        // A second instance of c comes and goes, shares move, and a limit changes.
+        let more = if round % 2 == 0 { plain("c-2", "c", second.address()) } else { String::new() };
+        let policy = backend_policy("c", &format!("circuitBreaker: {{maxRequests: {}}}", 100 + round));
+        fork.rewrite(&(shares(100 - round, round) + &more + &policy));
+        let in_force = eventually(PATIENCE, async || {
+            let expected = 1 + usize::from(round % 2 == 0);
+            (round == 0 || fork.endpoints("c").await.len() == expected).then_some(())
+        });
+        assert!(in_force.await.is_some(), "round {round}: {:?}", fork.endpoints("c").await);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let answered: Vec<u32> = clients.join_all().await;
+    assert!(answered.iter().all(|count| *count > 20), "{answered:?}");
+    assert!(second.arrived() > 0);
+}
+
+#[tokio::test]
+async fn a_service_that_goes_away_and_comes_back_is_followed() {
+    let fork = Fork::start("").await;
+    assert_eq!(fork.answers(Request::get("/")).await, "a");
+    // An empty file would be taken for one that is being written.
+    fork.town.rewrite(&service("other", "http")).unwrap();
+    let gone = eventually(PATIENCE, async || {
+        let answer = client::get(fork.entrance, "/").await.ok()?;
+        (answer.reason() == "no_route").then_some(answer.status.as_u16())
+    });
+    assert_eq!(gone.await, Some(404));
+    fork.rewrite("");
+    fork.time_until("a").await;
 }

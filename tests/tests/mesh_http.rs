@@ -17,6 +17,8 @@ use outrigger_tests::town::{PATIENCE, Sidecar, Town, ask, inbound, logged, meshe
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+#[path = "mesh_http/manners.rs"]
+mod manners;
 #[path = "mesh_http/reasons.rs"]
 mod reasons;
 
