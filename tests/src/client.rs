@@ -118,6 +118,13 @@ impl Client {
         self.send(Request::get(path).body(empty())?).await
     }
 
+    /// Whether a request failed because its connection took no more of them, as one does that has ended or after a
+    /// GOAWAY: the request was not sent.
+    #[must_use]
+    pub fn is_unsent(error: &anyhow::Error) -> bool {
+        error.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_canceled() || error.is_closed())
+    }
+
     fn addressed(&self, mut request: Request<RequestBody>) -> Result<Request<RequestBody>> {
         match &self.sender {
             Sender::Http1(_) if !request.headers().contains_key("host") => {

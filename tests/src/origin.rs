@@ -9,9 +9,10 @@
 //! | anything else | a JSON object of what arrived, see [`Seen`] |
 //!
 //! [`Origin::fail_next`] and [`Origin::delay`] make it misbehave. [`TcpEcho`] is the same for opaque TCP, and
-//! [`ScriptedOrigin`] answers with any bytes.
+//! [`ScriptedOrigin`] answers with any bytes, [`Relay`] with what another application says.
 
 mod body;
+mod relay;
 mod respond;
 mod scripted;
 mod tcp;
@@ -30,6 +31,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use relay::Relay;
 pub use scripted::{Afterwards, ScriptedOrigin};
 pub use tcp::{AFTER_EOF, TcpEcho};
 

@@ -328,8 +328,10 @@ async fn an_answer_that_is_cut_never_looks_complete() {
     let pair = Pair::to(origin.address()).await;
     for version in VERSIONS {
         origin.fail_next(1, Failure::CutBody);
+        // The end may overtake the head, which leaves time for an answer of the sidecar's own.
         let answer = pair.client(version).await.get("/cut").await;
-        assert!(answer.is_err(), "{version:?}: {answer:?}");
+        let is_told = |answer: Answer| answer.status == 503 && answer.reason() == "upstream_reset";
+        assert!(answer.map_or(true, is_told), "{version:?}");
     }
     for sidecar in [&pair.web, &pair.files] {
         assert_eq!(logged(sidecar, "/cut").await.unwrap()["reason"], "upstream_reset");

@@ -13,7 +13,7 @@ use http::Version;
 use outrigger_tests::client::{self, Client, read_until};
 use outrigger_tests::eventually;
 use outrigger_tests::mesh::{Mesh, READY_WITHIN};
-use outrigger_tests::origin::{Origin, TcpEcho};
+use outrigger_tests::origin::{Origin, Relay, TcpEcho};
 use outrigger_tests::ports::Subnet;
 use outrigger_tests::process::{Program, Signal};
 use outrigger_tests::town::{
@@ -32,7 +32,7 @@ const EACH: Duration = Duration::from_millis(16);
 /// Clients of a [`Load`]: together about 500 requests a second.
 const CLIENTS: usize = 8;
 
-/// Clients that keep their connections and send requests at a fixed rate, until they are told to stop, or their server
+/// Clients of both versions that keep their connections and send requests at a fixed rate, until they are told to stop, or their server
 /// takes no more connections.
 struct Load {
     counts: Arc<Counts>,
@@ -51,7 +51,8 @@ impl Load {
         let counts = Arc::<Counts>::default();
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
-            clients.spawn(drive(entrances[number % entrances.len()], Arc::clone(&counts)));
+            let version = if number < CLIENTS / 2 { Version::HTTP_11 } else { Version::HTTP_2 };
+            clients.spawn(drive(entrances[number % entrances.len()], version, Arc::clone(&counts)));
         }
         Self { counts, clients }
     }
@@ -79,14 +80,14 @@ impl Load {
     }
 }
 
-async fn drive(entrance: SocketAddr, counts: Arc<Counts>) {
+async fn drive(entrance: SocketAddr, version: Version, counts: Arc<Counts>) {
     let mut pace = tokio::time::interval(EACH);
     let mut client = None;
     while !counts.stop.load(Ordering::Relaxed) {
         pace.tick().await;
         let mut connection = match client.take() {
             Some(connection) => connection,
-            None => match Client::connect(entrance, Version::HTTP_11).await {
+            None => match Client::connect(entrance, version).await {
                 Ok(connection) => connection,
                 // Not accepted, so nothing was promised.
                 Err(_) => return,
@@ -105,7 +106,8 @@ async fn drive(entrance: SocketAddr, counts: Arc<Counts>) {
                 let said = answer.header("x-outrigger-reason").to_owned();
                 counts.failures.lock().unwrap().push(format!("{} {said}", answer.status));
             }
-            Err(error) => counts.failures.lock().unwrap().push(format!("{error:#}")),
+            Err(error) if Client::is_unsent(&error) => {}
+            Err(error) => counts.failures.lock().unwrap().push(format!("{version:?}: {error:#}")),
         }
     }
 }
@@ -212,10 +214,7 @@ async fn a_sidecar_that_ends_under_load_answers_what_it_accepted() {
     let town = Town::start(subnet, &yaml).await.unwrap();
     town.mesh.write("mesh.yaml", &mesh_config("Permissive")).unwrap();
     let (next, application) = (town.subnet.address(2, 9001), town.subnet.address(2, 8080));
-    let app =
-        Program::of_workspace("outrigger").args(["demo", "workload", "--name", "web", "--version", "v1"]);
-    let app = app.args(["--listen", &application.to_string(), "--next", &next.to_string()]);
-    let _app = app.start_ready(READY_WITHIN).await.unwrap();
+    let _app = Relay::start(application, next).await.unwrap();
     let flags = [inbound(address, application), outbound(next, "ratings"), "--drain-timeout=10s".to_owned()];
     let mut web = town.sidecar("web", &flags).await.unwrap();
     let visitor = town.sidecar("visitor", &[outbound(town.subnet.address(1, 9001), "web")]).await.unwrap();
