@@ -188,6 +188,32 @@ async fn a_sidecar_that_starts_first_is_ready_when_the_control_plane_comes() {
     assert_eq!(client::get(entrance, "/").await.unwrap().origin(), "files");
 }
 
+#[tokio::test]
+async fn a_sidecar_that_starts_again_while_the_control_plane_is_away_carries_on() {
+    let origin = Origin::start("files", ANY).await.unwrap();
+    let yaml = service("files", "http") + &plain("files-1", "files", origin.address());
+    let town = Town::start(Subnet::claim(), &yaml).await.unwrap();
+    let entrance = town.subnet.address(1, 9001);
+    let state = town.mesh.path().join("state").display().to_string();
+    let flags = [outbound(entrance, "files"), format!("--state-dir={state}")];
+    let mut web = town.sidecar("web", &flags).await.unwrap();
+    assert_eq!(client::get(entrance, "/").await.unwrap().origin(), "files");
+    // What is in force is written down a moment later.
+    let file = Path::new(&state).join("xds-state.pb");
+    let written = eventually(PATIENCE, async || file.is_file().then_some(()));
+    assert!(written.await.is_some(), "nothing is kept in --state-dir");
+    town.control_plane.signal(Signal::Kill).unwrap();
+    web.signal(Signal::Terminate).unwrap();
+    assert_eq!(web.wait_exit(PATIENCE).await.unwrap(), 0);
+
+    let again = town.program("web", &flags).await.unwrap().start().unwrap();
+    let answered = eventually(PATIENCE, async || {
+        let answer = client::get(entrance, "/").await.ok()?;
+        (answer.origin() == "files").then_some(())
+    });
+    assert!(answered.await.is_some(), "{}", again.stderr());
+}
+
 /// A sidecar `web` of this control plane with free ports, but for `--health`.
 fn proxy(xds: SocketAddr, token: &Path) -> Program {
     let program =
