@@ -340,6 +340,9 @@ async fn a_token_that_proves_nothing_leaves_a_sidecar_waiting_and_is_counted() {
         .args([town.mesh.data()]);
     let create = create.args(["--namespace", NAMESPACE, "--service-account", "web"]);
     std::fs::write(&expired, create.output(PATIENCE).await.unwrap()).unwrap();
+    let made = Instant::now();
+    let over = eventually(PATIENCE, async || (made.elapsed() > Duration::from_secs(2)).then_some(()));
+    assert!(over.await.is_some(), "the life of the token, and the second it was made in, are over");
     let xds = town.control_plane.address("/xds").unwrap();
     for (host, token, reason) in [(1, &forged, "forged"), (2, &expired, "expired")] {
         let health = town.subnet.address(host, 15021);
