@@ -51,7 +51,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return outrigger_base::flags::not_run(&error, "outrigger"),
+    };
+    match cli.command {
         Command::Demo(args) => demo::main(args),
         Command::Run(options) | Command::ControlPlane(options) => {
             outrigger_control_plane::run::run_blocking(options)

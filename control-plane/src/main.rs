@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use outrigger_base::flags::not_run;
 use outrigger_control_plane::run::{self, Options};
 
 #[global_allocator]
@@ -21,5 +22,8 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    run::run_blocking(Cli::parse().options)
+    match Cli::try_parse() {
+        Ok(cli) => run::run_blocking(cli.options),
+        Err(error) => not_run(&error, "outrigger-control-plane"),
+    }
 }

@@ -10,9 +10,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use outrigger_base::flags::{ListenAddr, parse_duration};
+use outrigger_base::flags::{ListenAddr, parse_duration, usage_error};
 use outrigger_base::lifecycle::exit::ExitError;
 use outrigger_base::telemetry::logs::{DEFAULT_FILTER, LogFormat};
 use outrigger_model::endpoint::Locality;
@@ -240,15 +239,9 @@ fn with_subcommand(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
 }
 
 fn unrunnable(error: &clap::Error) -> Unrunnable {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Unrunnable::Text(error.render().to_string()),
-        _ => {
-            let text = error.render().to_string();
-            // The first paragraph says what is wrong; usage and tips are for `--help`.
-            let first = text.split("\n\n").next().unwrap_or_default();
-            let first = first.strip_prefix("error: ").unwrap_or(first).trim_end();
-            Unrunnable::Usage(ExitError::usage(format!("{first}; see --help")))
-        }
+    match usage_error(error) {
+        Some(usage) => Unrunnable::Usage(usage),
+        None => Unrunnable::Text(error.render().to_string()),
     }
 }
 

@@ -93,6 +93,9 @@ fn try_run(args: RunArgs) -> Result<(), ExitError> {
 async fn run(args: RunArgs, log: LogHandle) -> Result<(), ExitError> {
     let signals =
         signals().map_err(|error| ExitError::failure(format!("cannot listen for signals: {error}")))?;
+    if let Some(token) = &args.token_file {
+        read_file("--token-file", token)?;
+    }
     let workers = workers::count(args.workers);
     let (inbound_trigger, inbound) = drain::new(args.drain_timeout);
     let (outbound_trigger, outbound) = drain::new(args.drain_timeout);

@@ -63,8 +63,8 @@ pub(crate) struct BenchArgs {
     /// Fewer and shorter rounds: enough to see that it works, not enough to quote.
     #[arg(long)]
     quick: bool,
-    /// Further arguments, passed on as they are.
-    #[arg(last = true)]
+    /// Further arguments, passed on as they are: `--scenario s1,s4`, `--rounds N`, `--out FILE`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 

@@ -40,6 +40,12 @@ pub(super) fn shop(members: &[Member]) -> String {
              spec:\n  selector: {{{selector}}}\n  ports: [{{name: http, port: {PORT}, appProtocol: http}}]\n",
         );
     }
+    text.push_str(
+        "---\n# Each instance gets its turn, so that one that is gone is found out at once.\n\
+         apiVersion: outrigger.dev/v1alpha1\nkind: BackendPolicy\nmetadata: {name: reviews-v1, namespace: shop}\n\
+         spec:\n  targetRefs: [{group: \"\", kind: Service, name: reviews-v1}]\n\
+         \x20 loadBalancer: {algorithm: RoundRobin}\n  outlierDetection: {consecutiveErrors: 3, baseEjectionTime: 1s}\n",
+    );
     for member in members {
         let Member { name, app, version, address } = member;
         let _ = write!(

@@ -1,9 +1,14 @@
-//! What flags and environment variables are made of: durations, and addresses that can be off.
+//! What flags and environment variables are made of: durations, addresses that can be off, and errors on one line.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
+
+use clap::error::ErrorKind;
+
+use crate::lifecycle::exit::ExitError;
 
 /// Units of a duration, longest first.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
@@ -81,6 +86,31 @@ impl fmt::Display for ListenAddr {
             Self::At(address) => address.fmt(f),
         }
     }
+}
+
+/// What a program does with a command line that clap does not run: help and version are printed, bad usage is one line that
+/// names the flag.
+pub fn not_run(error: &clap::Error, program: &str) -> ExitCode {
+    match usage_error(error) {
+        Some(usage) => usage.report(program),
+        None => {
+            print!("{}", error.render());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Bad usage on one line; `None` when the user asked for help or the version.
+pub fn usage_error(error: &clap::Error) -> Option<ExitError> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return None;
+    }
+    let text = error.render().to_string();
+    // The first paragraph says what is wrong; usage and tips are for `--help`.
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let line: Vec<&str> = first.split_whitespace().collect();
+    Some(ExitError::usage(format!("{}; see --help", line.join(" "))))
 }
 
 #[cfg(test)]

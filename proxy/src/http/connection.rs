@@ -153,8 +153,10 @@ fn inbound_service(worker: &Worker, port: u16) -> u32 {
     let known = snapshot.inbound.as_ref().and_then(|inbound| inbound.ports.iter().find(|p| p.port == port));
     let Some(known) = known else { return 0 };
     let telemetry = &worker.shared.telemetry;
-    let namespace = telemetry.me().namespace.clone();
-    let name = known.service.rsplit('/').next().unwrap_or_default().into();
+    // `reviews.shop.svc.cluster.local`: as clients say it in their own labels, by name and namespace.
+    let mut parts = known.service.split('.');
+    let name = parts.next().unwrap_or_default().into();
+    let namespace = parts.next().unwrap_or(&telemetry.me().namespace).into();
     telemetry.service_label(&outrigger_model::cluster::ServiceRef { kind: "Service".into(), namespace, name })
 }
 

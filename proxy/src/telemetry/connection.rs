@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use outrigger_base::telemetry::metrics::{Counter, Labels};
 
-use super::request::participants;
+use super::labels::Parties;
 use super::{Protection, Telemetry, Way};
 use crate::reason::Reason;
 use crate::worker::Worker;
@@ -70,19 +70,11 @@ impl Drop for TcpRecord {
 }
 
 fn label_set(telemetry: &Telemetry, labels: &TcpLabels, reason: Option<Reason>) -> Labels {
-    let service = telemetry.name(labels.service);
-    let (source, destination) = participants(telemetry, labels.way, labels.peer, labels.endpoint);
-    let namespace = if destination.namespace.is_empty() { service.namespace } else { destination.namespace };
-    vec![
-        ("direction", labels.way.word().into()),
-        ("source_workload", source.name.into()),
-        ("source_namespace", source.namespace.into()),
-        ("source_identity", source.identity.into()),
-        ("destination_service", service.name.into()),
-        ("destination_workload", destination.name.into()),
-        ("destination_namespace", namespace.into()),
-        ("destination_identity", destination.identity.into()),
+    let TcpLabels { way, protection, peer, service, endpoint } = *labels;
+    let mut set = Parties { way, peer, service, endpoint }.labels(telemetry);
+    set.extend([
         ("reason", reason.map(Reason::word).unwrap_or_default().into()),
-        ("security", labels.protection.word().into()),
-    ]
+        ("security", protection.word().into()),
+    ]);
+    set
 }

@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use outrigger_base::telemetry::metrics;
+
+use super::{Telemetry, Way};
+
 /// At most so many distinct names are kept; later ones count as the empty name (number 0).
 pub const LABELS_MAX: usize = 65_536;
 
@@ -49,6 +53,40 @@ impl Labels {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let index = (label as usize).checked_sub(1);
         index.and_then(|index| table.names.get(index)).cloned().unwrap_or_default()
+    }
+}
+
+/// Who takes part, by number.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parties {
+    pub(super) way: Way,
+    /// The authenticated client of what is inbound.
+    pub(super) peer: u32,
+    pub(super) service: u32,
+    /// The endpoint of what is outbound.
+    pub(super) endpoint: u32,
+}
+
+impl Parties {
+    /// The labels that requests and connections share.
+    pub(super) fn labels(self, telemetry: &Telemetry) -> metrics::Labels {
+        let service = telemetry.name(self.service);
+        let (source, destination) = match self.way {
+            Way::Inbound => (telemetry.name(self.peer), telemetry.me().clone()),
+            Way::Outbound => (telemetry.me().clone(), telemetry.name(self.endpoint)),
+        };
+        let unknown = destination.namespace.is_empty();
+        let namespace = if unknown { service.namespace } else { destination.namespace };
+        vec![
+            ("direction", self.way.word().into()),
+            ("source_workload", source.name.into()),
+            ("source_namespace", source.namespace.into()),
+            ("source_identity", source.identity.into()),
+            ("destination_service", service.name.into()),
+            ("destination_workload", destination.name.into()),
+            ("destination_namespace", namespace.into()),
+            ("destination_identity", destination.identity.into()),
+        ]
     }
 }
 

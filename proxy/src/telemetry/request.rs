@@ -12,7 +12,8 @@ use outrigger_model::inbound::AccessLogFormat;
 use tokio::time::Instant;
 
 use super::access_log::{self, Line};
-use super::{Name, Protection, Telemetry, Way, milliseconds};
+use super::labels::Parties;
+use super::{Protection, Telemetry, Way, milliseconds};
 use crate::reason::Reason;
 use crate::worker::Worker;
 
@@ -249,30 +250,19 @@ impl RequestRecord {
 
 impl Key {
     fn labels(&self, telemetry: &Telemetry) -> Labels {
-        let service = telemetry.name(self.service);
-        let (source, destination) = participants(telemetry, self.way, self.peer, self.endpoint);
-        let namespace = first_set(destination.namespace, service.namespace);
-        vec![
-            ("direction", self.way.word().into()),
-            ("source_workload", source.name.into()),
-            ("source_namespace", source.namespace.into()),
-            ("source_identity", source.identity.into()),
-            ("destination_service", service.name.into()),
-            ("destination_workload", destination.name.into()),
-            ("destination_namespace", namespace.into()),
-            ("destination_identity", destination.identity.into()),
+        let parties =
+            Parties { way: self.way, peer: self.peer, service: self.service, endpoint: self.endpoint };
+        let mut labels = parties.labels(telemetry);
+        labels.extend([
             ("route", telemetry.name(self.route).name.into()),
             ("protocol", protocol_word(self.version).into()),
             ("status", self.status.to_string().into()),
             ("grpc_status", grpc_code(self.grpc_status).map(|c| c.to_string()).unwrap_or_default().into()),
             ("reason", self.reason.map(Reason::word).unwrap_or_default().into()),
             ("security", self.protection.word().into()),
-        ]
+        ]);
+        labels
     }
-}
-
-fn first_set(first: Arc<str>, second: Arc<str>) -> Arc<str> {
-    if first.is_empty() { second } else { first }
 }
 
 fn grpc_code(code: u8) -> Option<u8> {
@@ -286,13 +276,5 @@ fn protocol_word(version: Version) -> &'static str {
 impl std::fmt::Debug for RequestRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RequestRecord").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-/// For [`super::connection`]: the parts two peers contribute to labels.
-pub(super) fn participants(telemetry: &Telemetry, way: Way, peer: u32, endpoint: u32) -> (Name, Name) {
-    match way {
-        Way::Inbound => (telemetry.name(peer), telemetry.me().clone()),
-        Way::Outbound => (telemetry.me().clone(), telemetry.name(endpoint)),
     }
 }
