@@ -37,6 +37,9 @@ mod meters;
 
 pub use meters::METRICS;
 
+/// An acknowledgement waits no longer than this for what its resources point at.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+
 /// The shortest and the longest wait before the control plane is tried again. The longest is short, because a change
 /// made while it was away is to be in force soon after it is back.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -65,6 +68,45 @@ pub struct Parts {
     pub resolved: watch::Sender<Vec<Arc<Cluster>>>,
     /// Where the last good configuration is kept.
     pub state_dir: Option<PathBuf>,
+}
+
+/// Acknowledgements that wait until what they say is true: a listener or a route of a live destination is in force once
+/// everything it points at is here. Not for ever: what never comes must not hold up what else changes.
+#[derive(Default)]
+struct Waiting {
+    answers: Vec<DeltaDiscoveryRequest>,
+    until: Option<Instant>,
+}
+
+impl Waiting {
+    fn hold(&mut self, answer: DeltaDiscoveryRequest) {
+        self.until.get_or_insert_with(|| Instant::now() + ANSWER_WITHIN);
+        self.answers.push(answer);
+    }
+
+    async fn is_over(&self) {
+        match self.until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn send_all(
+        &mut self,
+        requests: &mpsc::Sender<DeltaDiscoveryRequest>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.until = None;
+        for answer in self.answers.drain(..) {
+            send(requests, answer).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an answer accepts resources that point at others.
+fn points_at_others(answer: &DeltaDiscoveryRequest) -> bool {
+    let kind = ResourceType::from_url(&answer.type_url);
+    answer.error_detail.is_none() && matches!(kind, Some(ResourceType::Listener | ResourceType::Route))
 }
 
 /// Keeps the snapshot what the control plane says.
@@ -153,16 +195,25 @@ impl Client {
         tracing::info!(control_plane = %self.control_plane.url(), "connected to the control plane");
         self.meters.connected();
         self.last_failure.clear();
+        let mut waiting = Waiting::default();
         loop {
             self.subscribe(&mut protocol, &requests).await?;
             let message = tokio::select! {
                 message = responses.message() => message?,
                 () = self.local_event() => continue,
+                () = waiting.is_over() => {
+                    waiting.send_all(&requests).await?;
+                    continue;
+                }
             };
             let Some(response) = message else { return Ok(()) };
             backoff.reset();
             let answer = self.take(&protocol, response);
-            send(&requests, answer).await?;
+            let is_early = self.linker.is_behind() && points_at_others(&answer);
+            if !self.linker.is_behind() {
+                waiting.send_all(&requests).await?;
+            }
+            if is_early { waiting.hold(answer) } else { send(&requests, answer).await? }
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Linker {
     made_of: BTreeMap<u32, Sources>,
     /// Destinations that wait for something, as of the last time.
     incomplete: usize,
+    /// Those of them that are live, and stay what they were until then.
+    behind: usize,
 }
 
 /// A cluster that destinations point at.
@@ -80,7 +82,7 @@ impl Linker {
     ) -> Option<Snapshot> {
         let mut destinations = previous.destinations.clone();
         let mut changed = false;
-        self.incomplete = 0;
+        (self.incomplete, self.behind) = (0, 0);
         for (place, slot) in destinations.iter_mut().enumerate() {
             let Some(current) = slot else { continue };
             if let Some(next) = self.destination(place as u32, current, held, telemetry) {
@@ -124,6 +126,11 @@ impl Linker {
         self.incomplete > 0
     }
 
+    /// Whether a change of a live destination is not in force yet, because something it points at is not here.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind > 0
+    }
+
     /// The names of the clusters that live destinations point at.
     pub(crate) fn names_in_force(&self) -> BTreeSet<Arc<str>> {
         self.clusters.keys().cloned().collect()
@@ -163,6 +170,7 @@ impl Linker {
         };
         if !is_complete(&listener, held, life) {
             self.incomplete += 1;
+            self.behind += usize::from(life == Life::Live);
             return None;
         }
         let before = self.made_of.remove(&place).unwrap_or_default();

@@ -249,13 +249,19 @@ impl ServerStream {
         request
     }
 
-    /// Sends a response, and gives its answer.
-    pub(crate) async fn send(&mut self, mut response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+    /// Sends a response without waiting for its answer, and gives its nonce.
+    pub(crate) async fn push(&mut self, mut response: DeltaDiscoveryResponse) -> String {
         self.nonce += 1;
         let nonce = self.nonce.to_string();
         response.nonce.clone_from(&nonce);
-        let type_url = response.type_url.clone();
         self.responses.send(Ok(response)).await.expect("the stream ended");
+        nonce
+    }
+
+    /// Sends a response, and gives its answer.
+    pub(crate) async fn send(&mut self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+        let type_url = response.type_url.clone();
+        let nonce = self.push(response).await;
         let answer = self.request().await;
         assert_eq!((answer.type_url, answer.response_nonce), (type_url, nonce));
         DeltaDiscoveryRequest { error_detail: answer.error_detail, ..DeltaDiscoveryRequest::default() }

@@ -77,6 +77,40 @@ async fn subscriptions_follow_what_is_held_and_an_ack_means_in_force() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_route_to_a_cluster_that_is_not_here_yet_is_acknowledged_when_it_is() {
+    const NEW: &str = "outbound|9080|reviews-v2.shop";
+    let (_shared, mut control_plane) = start();
+    let mut stream = control_plane.stream().await;
+    serve_reviews(&mut stream).await;
+    let split = item(&routes(REVIEWS, &[(NEW, 1)]), "r2");
+    let early = stream.push(response(ResourceType::Route, vec![split], &[])).await;
+    stream.expect_subscribe(ResourceType::Cluster, &[NEW]).await;
+    stream.expect_subscribe(ResourceType::Endpoints, &[NEW]).await;
+    stream.send_good(&[Resource::Cluster(cluster(NEW))], "c2").await;
+    let last = stream
+        .push(response(ResourceType::Endpoints, vec![item(&endpoints(NEW, &["10.0.0.2:80"]), "e2")], &[]))
+        .await;
+    let answers = [stream.request().await, stream.request().await];
+    let nonces: Vec<_> =
+        answers.iter().filter(|a| a.error_detail.is_none()).map(|a| &a.response_nonce).collect();
+    assert_eq!(nonces, [&early, &last]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_to_a_cluster_that_never_comes_is_acknowledged_all_the_same() {
+    let (_shared, mut control_plane) = start();
+    let mut stream = control_plane.stream().await;
+    serve_reviews(&mut stream).await;
+    let split = item(&routes(REVIEWS, &[("outbound|9080|slow.shop", 1)]), "r2");
+    let nonce = stream.push(response(ResourceType::Route, vec![split], &[])).await;
+    let begun = Instant::now();
+    stream.expect_subscribe(ResourceType::Cluster, &["outbound|9080|slow.shop"]).await;
+    stream.expect_subscribe(ResourceType::Endpoints, &["outbound|9080|slow.shop"]).await;
+    assert_eq!(stream.request().await.response_nonce, nonce);
+    assert!((ANSWER_WITHIN / 2..ANSWER_WITHIN * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_item_is_refused_by_name_and_the_good_ones_beside_it_are_taken() {
     let (shared, mut control_plane) = start();
     let mut stream = control_plane.stream().await;
