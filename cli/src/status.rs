@@ -70,9 +70,13 @@ async fn get(address: &str, path: &str) -> anyhow::Result<Value> {
 fn table(report: &Report, problems_only: bool) -> String {
     let objects = report.status["objects"].as_array().map(Vec::as_slice).unwrap_or_default();
     let rows = objects.iter().flat_map(|object| condition_rows(object, problems_only)).collect::<Vec<_>>();
+    let problems = report.status["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if rows.is_empty() && problems.is_empty() {
+        return "no problems".to_owned();
+    }
     let mut text = output::table(&["OBJECT", "PARENT", "CONDITION", "STATUS", "REASON", "MESSAGE"], rows);
-    for problem in report.status["problems"].as_array().map(Vec::as_slice).unwrap_or_default() {
-        text.push_str(&format!("\nproblem: {}", plain(problem)));
+    for problem in problems {
+        text.push_str(&format!("\n{}", problem_line(problem)));
     }
     if !problems_only {
         text.push_str("\n\n");
@@ -82,6 +86,14 @@ fn table(report: &Report, problems_only: bool) -> String {
         ));
     }
     text
+}
+
+/// `file:line:column: object: field: message`, as `outrigger validate` says it.
+fn problem_line(problem: &Value) -> String {
+    let mut parts: Vec<String> =
+        ["location", "object", "field", "message"].iter().map(|key| plain(&problem[*key])).collect();
+    parts.retain(|part| !part.is_empty());
+    parts.join(": ")
 }
 
 fn condition_rows(object: &Value, problems_only: bool) -> Vec<Vec<String>> {
@@ -137,5 +149,33 @@ fn plain(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_one_line_that_begins_with_its_place() {
+        let problem = serde_json::json!({
+            "location": "reviews.yaml:7:3",
+            "object": "HTTPRoute/shop/reviews",
+            "field": "spec.rules[0].wieght",
+            "message": "unknown field",
+        });
+        assert_eq!(
+            problem_line(&problem),
+            "reviews.yaml:7:3: HTTPRoute/shop/reviews: spec.rules[0].wieght: unknown field"
+        );
+        let bare = serde_json::json!({"location": null, "object": null, "field": "", "message": "gone"});
+        assert_eq!(problem_line(&bare), "gone");
+    }
+
+    #[test]
+    fn nothing_wrong_is_said_in_words() {
+        let report =
+            Report { status: serde_json::json!({"objects": [], "problems": []}), proxies: Value::Null };
+        assert_eq!(table(&report, true), "no problems");
     }
 }
