@@ -46,9 +46,17 @@ pub(crate) fn resident_kib(pids: impl IntoIterator<Item = u32>) -> Result<u64> {
         let file = format!("/proc/{pid}/status");
         let text =
             fs::read_to_string(&file).with_context(|| format!("cannot read {file}: the process is gone"))?;
-        vm_rss_kib(&text).with_context(|| format!("{file} has no VmRSS"))
+        kib(&text, "VmRSS:").with_context(|| format!("{file} has no VmRSS"))
     };
     pids.into_iter().map(one).sum()
+}
+
+/// The most memory a process ever had resident, in KiB.
+pub(crate) fn peak_resident_kib(pid: u32) -> Result<u64> {
+    let file = format!("/proc/{pid}/status");
+    let text =
+        fs::read_to_string(&file).with_context(|| format!("cannot read {file}: the process is gone"))?;
+    kib(&text, "VmHWM:").with_context(|| format!("{file} has no VmHWM"))
 }
 
 /// The first field of a schedstat: time spent on a CPU, in nanoseconds. Time spent waiting for one is the second.
@@ -58,8 +66,8 @@ fn cpu_time(schedstat: &str) -> Option<Duration> {
     Some(Duration::from_nanos(on_cpu))
 }
 
-fn vm_rss_kib(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn kib(status: &str, field: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
     value.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
@@ -91,8 +99,8 @@ mod tests {
     #[test]
     fn resident_memory_is_read_in_kib() {
         let status = "Name:\tenvoy\nVmHWM:\t   99999 kB\nVmRSS:\t   12340 kB\nThreads:\t3\n";
-        assert_eq!(vm_rss_kib(status), Some(12_340));
-        assert_eq!(vm_rss_kib("Name:\tkthreadd\n"), None);
+        assert_eq!((kib(status, "VmRSS:"), kib(status, "VmHWM:")), (Some(12_340), Some(99_999)));
+        assert_eq!(kib("Name:\tkthreadd\n", "VmRSS:"), None);
     }
 
     #[test]

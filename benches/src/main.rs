@@ -10,6 +10,7 @@ mod client;
 mod contender;
 mod cores;
 mod figures;
+mod fleet;
 mod latencies;
 mod load;
 mod machine;
@@ -74,6 +75,12 @@ enum Part {
     /// Copies bytes from one connection to another: the floor
     #[command(hide = true)]
     Relay(relay::Args),
+    /// Measures the control plane alone and prints the outcome as JSON
+    #[command(hide = true)]
+    Fleet(fleet::FleetPlan),
+    /// Is all the proxies of a control plane, and changes its configuration
+    #[command(hide = true)]
+    FleetProxies(fleet::Args),
 }
 
 fn main() -> ExitCode {
@@ -94,6 +101,8 @@ fn run(cli: Cli) -> Result<()> {
             Some(Part::Origin(args)) => origin::serve(args).await,
             Some(Part::Load(args)) => load::generate(args).await,
             Some(Part::Relay(args)) => relay::serve(args).await,
+            Some(Part::Fleet(plan)) => fleet::show(plan).await,
+            Some(Part::FleetProxies(args)) => fleet::drive(args).await,
             None => until_signal(cli.measure).await,
         }
     })
