@@ -11,17 +11,33 @@ use crate::scenario::Scenario;
 use crate::site::Site;
 
 mod addresses;
+mod certificates;
+mod direct;
+mod envoy;
 mod floor;
+mod haproxy;
+mod hop;
+mod nginx;
 mod outrigger;
+mod peer;
+mod programs;
 mod yaml;
+
+pub(crate) use peer::Peer;
+pub(crate) use programs::find;
 
 /// Who stands between load and origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contender {
+    /// Nobody: the load asks the origin itself. What the others add is measured from here.
+    Direct,
     /// A byte relay of ours: what the kernel costs, and in a pair mutual TLS.
     Floor,
     /// The mesh, as users run it: control plane, metrics, routes, balancing, limits.
     Outrigger,
+    Envoy,
+    Nginx,
+    Haproxy,
 }
 
 /// A contender that runs, with its origin.
@@ -41,9 +57,6 @@ pub(crate) struct Running {
 }
 
 impl Contender {
-    /// Everybody, in the order of the rounds; the floor is what the others are compared with.
-    pub(crate) const ALL: [Self; 2] = [Self::Floor, Self::Outrigger];
-
     /// Starts everything the scenario needs.
     pub(crate) async fn start(self, scenario: Scenario, site: &Site) -> Result<Running> {
         let dir = tempfile::Builder::new()
@@ -51,8 +64,12 @@ impl Contender {
             .tempdir()
             .context("no temporary directory")?;
         match self {
+            Self::Direct => direct::start(scenario, site, dir).await,
             Self::Floor => floor::start(scenario, site, dir).await,
             Self::Outrigger => outrigger::start(scenario, site, dir).await,
+            Self::Envoy => peer::start(Peer::Envoy, scenario, (site, dir)).await,
+            Self::Nginx => peer::start(Peer::Nginx, scenario, (site, dir)).await,
+            Self::Haproxy => peer::start(Peer::Haproxy, scenario, (site, dir)).await,
         }
     }
 }
@@ -60,8 +77,12 @@ impl Contender {
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Direct => "no proxy",
             Self::Floor => "byte relay",
             Self::Outrigger => "Outrigger",
+            Self::Envoy => "Envoy",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "HAProxy",
         })
     }
 }

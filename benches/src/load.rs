@@ -50,10 +50,14 @@ pub(crate) enum Said {
 /// What clients saw in the measured time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Answered {
+    /// Requests, or connections where these are counted.
     pub(crate) requests: u64,
+    /// Bytes of bodies, or of what nobody looks at.
+    pub(crate) bytes: u64,
     pub(crate) seconds: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
 }
 
 /// The time in which answers are counted.
@@ -73,7 +77,7 @@ pub(crate) async fn generate(args: Args) -> Result<()> {
     }
     sleep_until(window.begin).await;
     say(BEGIN)?;
-    let said = collect(clients, window).await?;
+    let said = collect(clients, window, args.target.body_bytes as u64).await?;
     say(&serde_json::to_string(&said)?)
 }
 
@@ -93,7 +97,7 @@ async fn ask_on(target: Target, window: Window) -> Result<Latencies> {
     Ok(latencies)
 }
 
-async fn collect(mut clients: JoinSet<Result<Latencies>>, window: Window) -> Result<Said> {
+async fn collect(mut clients: JoinSet<Result<Latencies>>, window: Window, body_bytes: u64) -> Result<Said> {
     let mut all = Latencies::new();
     let mut errors = Vec::new();
     let deadline = window.end + PATIENCE;
@@ -115,9 +119,11 @@ async fn collect(mut clients: JoinSet<Result<Latencies>>, window: Window) -> Res
         Some(first) => Said::Failed { connections, first },
         None => Said::Answered(Answered {
             requests: all.total(),
+            bytes: all.total() * body_bytes,
             seconds: (window.end - window.begin).as_secs_f64(),
             p50_us: all.percentile_us(50.0),
             p99_us: all.percentile_us(99.0),
+            p999_us: all.percentile_us(99.9),
         }),
     })
 }

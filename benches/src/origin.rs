@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::accept;
 use crate::process::{Process, Program};
-use crate::scenario::Work;
+use crate::scenario::{Exchange, Protocol, Work};
 use crate::site::Site;
 
 /// What the origin is told.
@@ -40,7 +40,11 @@ pub(crate) struct Args {
 
 /// Starts an origin as a child process, on the core of the work.
 pub(crate) async fn start(listen: &[SocketAddr], work: Work, (site, dir): (&Site, &Path)) -> Result<Process> {
-    let mut args = vec!["origin".to_owned(), "--body-bytes".to_owned(), work.body_bytes.to_string()];
+    let body_bytes = match work.exchange() {
+        Some(Exchange::Requests { protocol: Protocol::Http1, body_bytes }) => body_bytes,
+        other => bail!("there is no origin for {other:?}"),
+    };
+    let mut args = vec!["origin".to_owned(), "--body-bytes".to_owned(), body_bytes.to_string()];
     args.extend(listen.iter().flat_map(|address| ["--listen".to_owned(), address.to_string()]));
     Process::start(Program { name: "origin", path: &site.benches, args, core: site.cores.work }, dir).await
 }

@@ -10,7 +10,7 @@ use crate::scenario::{Path, Scenario};
 /// A column of a table: its title, its figure, and how many decimals make sense.
 struct Column {
     title: &'static str,
-    figure: fn(&Figures) -> f64,
+    figure: fn(&Figures) -> Option<f64>,
     decimals: usize,
 }
 
@@ -18,11 +18,11 @@ const KEY: Column =
     Column { title: "CPU us/request", figure: |figures| figures.cpu_us_per_request, decimals: 1 };
 const OTHERS: [Column; 6] = [
     Column { title: "requests/s", figure: |figures| figures.requests_per_s, decimals: 0 },
-    Column { title: "p50 us", figure: |figures| figures.p50_us, decimals: 0 },
-    Column { title: "p99 us", figure: |figures| figures.p99_us, decimals: 0 },
+    Column { title: "p50 us", figure: |figures| figures.latency.map(|l| l.p50_us), decimals: 0 },
+    Column { title: "p99 us", figure: |figures| figures.latency.map(|l| l.p99_us), decimals: 0 },
     Column { title: "RSS MiB", figure: |figures| figures.rss_mib, decimals: 1 },
-    Column { title: "proxies' core %", figure: |figures| figures.proxy_core_percent, decimals: 0 },
-    Column { title: "load's core %", figure: |figures| figures.work_core_percent, decimals: 0 },
+    Column { title: "proxies' core %", figure: |figures| Some(figures.proxy_core_percent), decimals: 0 },
+    Column { title: "load's core %", figure: |figures| Some(figures.work_core_percent), decimals: 0 },
 ];
 const RATIO_DECIMALS: usize = 2;
 
@@ -87,11 +87,11 @@ fn table(outcomes: &[&Outcome]) -> String {
 }
 
 fn key_figures(outcome: &Outcome) -> Vec<Option<f64>> {
-    outcome.rounds.iter().map(|round| round.as_ref().ok().map(KEY.figure)).collect()
+    outcome.rounds.iter().map(|round| round.as_ref().ok().and_then(KEY.figure)).collect()
 }
 
 fn cell(column: &Column, outcome: &Outcome) -> String {
-    show(Spread::of(outcome.figures().map(column.figure)), column.decimals)
+    show(Spread::of(outcome.figures().filter_map(column.figure)), column.decimals)
 }
 
 fn show(spread: Option<Spread>, decimals: usize) -> String {
@@ -103,16 +103,19 @@ fn show(spread: Option<Spread>, decimals: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::LatencyFigures;
 
     fn figures(cpu_us_per_request: f64) -> Figures {
         Figures {
-            cpu_us_per_request,
-            requests_per_s: 40_000.4,
-            p50_us: 1500.0,
-            p99_us: 3000.0,
-            rss_mib: 12.34,
+            cpu_us_per_request: Some(cpu_us_per_request),
+            cpu_s_per_gb: Some(cpu_us_per_request / 1.024),
+            requests_per_s: Some(40_000.4),
+            mb_per_s: 41.0,
+            latency: Some(LatencyFigures { p50_us: 1500.0, p99_us: 3000.0, p999_us: 3500.0 }),
+            rss_mib: Some(12.34),
             proxy_core_percent: 98.0,
             work_core_percent: 71.0,
+            others_percent: 3.0,
         }
     }
 

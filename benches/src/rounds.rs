@@ -15,7 +15,7 @@ use crate::contender::{Contender, Running};
 use crate::figures::{Cost, Figures};
 use crate::load::{self, Answered, Said};
 use crate::process::{Program, last_lines};
-use crate::scenario::{Scenario, Work};
+use crate::scenario::{Exchange, Scenario};
 use crate::site::Site;
 
 /// What every request asks for.
@@ -92,12 +92,14 @@ pub(crate) async fn run(plan: &Plan, site: &Site) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for &scenario in &plan.scenarios {
         let new = |contender| Outcome { scenario, contender, rounds: Vec::new() };
-        let mut turns = Contender::ALL.map(new);
+        let mut turns: Vec<Outcome> = scenario.contenders().iter().copied().map(new).collect();
         for round in 1..=plan.rounds {
             for turn in &mut turns {
                 let result = measure(plan, turn, site).await.map_err(|error| format!("{error:#}"));
                 let told = match &result {
-                    Ok(figures) => format!("{:.1} CPU us/request", figures.cpu_us_per_request),
+                    Ok(figures) => {
+                        format!("{:.1} CPU us/request", figures.cpu_us_per_request.unwrap_or_default())
+                    }
                     Err(why) => format!("void: {why}"),
                 };
                 eprintln!("{scenario} round {round} of {}, {}: {told}", plan.rounds, turn.contender);
@@ -112,15 +114,17 @@ pub(crate) async fn run(plan: &Plan, site: &Site) -> Result<Vec<Outcome>> {
 /// One run: start, measure, end.
 async fn measure(plan: &Plan, turn: &Outcome, site: &Site) -> Result<Figures> {
     let mut running = turn.contender.start(turn.scenario, site).await?;
-    let work = turn.scenario.work();
+    let Some(Exchange::Requests { body_bytes, .. }) = turn.scenario.work().exchange() else {
+        bail!("there is no load for {}", turn.scenario);
+    };
     let target = Target {
         address: running.entry,
         host: running.host.parse().context("the host is no header value")?,
         path: PATH.parse().context("the path is no URI")?,
-        body_bytes: work.body_bytes,
+        body_bytes,
     };
     let measured = match probe(&target).await {
-        Ok(()) => under_load(plan, work, (site, &running)).await,
+        Ok(()) => under_load(plan, body_bytes, (site, &running)).await,
         Err(error) => Err(error),
     };
     let alive = running.check();
@@ -145,8 +149,8 @@ async fn probe(target: &Target) -> Result<()> {
     }
 }
 
-async fn under_load(plan: &Plan, work: Work, (site, running): (&Site, &Running)) -> Result<Figures> {
-    let mut driver = Driver::start(plan, work, (site, running))?;
+async fn under_load(plan: &Plan, body_bytes: usize, (site, running): (&Site, &Running)) -> Result<Figures> {
+    let mut driver = Driver::start(plan, body_bytes, (site, running))?;
     let begun = driver.line(plan.warmup).await?;
     let before = Reading::take(running, driver.pid)?;
     if begun != load::BEGIN {
@@ -156,27 +160,27 @@ async fn under_load(plan: &Plan, work: Work, (site, running): (&Site, &Running))
     let after = Reading::take(running, driver.pid)?;
     let cost = after.since(&before, resident_kib(running.proxy_pids())?);
     driver.end().await?;
-    let answered = answered(&said, work)?;
+    let answered = answered(&said)?;
     Figures::new(&answered, &cost).context("no request was answered in the measured time")
 }
 
-fn answered(said: &str, work: Work) -> Result<Answered> {
+fn answered(said: &str) -> Result<Answered> {
     match serde_json::from_str(said).with_context(|| format!("the load said {said:?}"))? {
         Said::Answered(answered) => Ok(answered),
         Said::Failed { connections, first } => {
-            bail!("{connections} of {} connections failed, the first: {first}", work.connections)
+            bail!("{connections} connections failed, the first: {first}")
         }
     }
 }
 
 impl Driver {
-    fn start(plan: &Plan, work: Work, (site, running): (&Site, &Running)) -> Result<Self> {
+    fn start(plan: &Plan, body_bytes: usize, (site, running): (&Site, &Running)) -> Result<Self> {
         let flags = [
             ("--target", running.entry.to_string()),
             ("--host", running.host.to_owned()),
             ("--path", PATH.to_owned()),
-            ("--body-bytes", work.body_bytes.to_string()),
-            ("--connections", work.connections.to_string()),
+            ("--body-bytes", body_bytes.to_string()),
+            ("--connections", 64.to_string()),
             ("--warmup", format!("{}ms", plan.warmup.as_millis())),
             ("--measured", format!("{}ms", plan.measured.as_millis())),
         ];
@@ -218,6 +222,6 @@ impl Reading {
     fn since(&self, earlier: &Self, rss_kib: u64) -> Cost {
         let proxies = self.proxies.since(&earlier.proxies);
         let work = self.work.since(&earlier.work);
-        Cost { wall: self.at - earlier.at, proxies, work, rss_kib }
+        Cost { wall: self.at - earlier.at, proxies, work, others: Duration::ZERO, rss_kib }
     }
 }
