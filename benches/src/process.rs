@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -64,10 +65,22 @@ impl Process {
     pub(crate) async fn start(mut program: Program<'_>, dir: &Path) -> Result<Self> {
         let ready_file = dir.join(format!("{}.ready", program.name));
         program.args.extend(["--ready-file".to_owned(), ready_file.display().to_string()]);
-        let (child, log) = program.spawn(dir, Stdio::null())?;
-        let pid = child.id().with_context(|| format!("{} ended at once", program.name))?;
-        let mut process = Self { name: program.name, child, pid, log, ready: Value::Null };
+        let mut process = Self::spawn(&program, dir)?;
         process.ready = process.wait_ready(&ready_file).await?;
+        Ok(process)
+    }
+
+    /// Starts a program that does not say when it is ready, and waits until it listens at `address`.
+    pub(crate) async fn start_listening(
+        program: Program<'_>,
+        dir: &Path,
+        address: SocketAddr,
+    ) -> Result<Self> {
+        let mut process = Self::spawn(&program, dir)?;
+        let deadline = Instant::now() + READY_WITHIN;
+        while TcpStream::connect(address).await.is_err() {
+            process.wait_more(deadline).await?;
+        }
         Ok(process)
     }
 
@@ -96,6 +109,12 @@ impl Process {
         self.child.kill().await.with_context(|| format!("{} cannot be ended", self.name))
     }
 
+    fn spawn(program: &Program<'_>, dir: &Path) -> Result<Self> {
+        let (child, log) = program.spawn(dir, Stdio::null())?;
+        let pid = child.id().with_context(|| format!("{} ended at once", program.name))?;
+        Ok(Self { name: program.name, child, pid, log, ready: Value::Null })
+    }
+
     async fn wait_ready(&mut self, file: &Path) -> Result<Value> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
@@ -103,12 +122,18 @@ impl Process {
                 return serde_json::from_str(&text)
                     .with_context(|| format!("{} is not JSON", file.display()));
             }
-            self.check()?;
-            if Instant::now() > deadline {
-                bail!("{} was not ready within {READY_WITHIN:?}{}", self.name, last_lines(&self.log));
-            }
-            sleep(LOOK_EVERY).await;
+            self.wait_more(deadline).await?;
         }
+    }
+
+    /// Waits a little more, unless it has ended or the deadline is over.
+    async fn wait_more(&mut self, deadline: Instant) -> Result<()> {
+        self.check()?;
+        if Instant::now() > deadline {
+            bail!("{} was not ready within {READY_WITHIN:?}{}", self.name, last_lines(&self.log));
+        }
+        sleep(LOOK_EVERY).await;
+        Ok(())
     }
 }
 
