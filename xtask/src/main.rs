@@ -10,6 +10,8 @@ mod shell;
 mod test;
 mod workspace;
 
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -35,7 +37,7 @@ enum Task {
     Test(TestArgs),
     /// Check the format, run the lints with warnings as errors, then the tests.
     Ci(CiArgs),
-    /// Measure side by side, in a release build.
+    /// Fetch the peers (Envoy, nginx, HAProxy), build in release, and measure side by side.
     Bench(BenchArgs),
 }
 
@@ -58,14 +60,22 @@ struct CiArgs {
 }
 
 /// What `cargo xtask bench` can be told.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Example: cargo xtask bench --scenario s1,s4 --quick\n\n\
+    Everything in full writes benches/REPORT.md; any part of it writes target/bench/REPORT.md.")]
 pub(crate) struct BenchArgs {
-    /// Fewer and shorter rounds: enough to see that it works, not enough to quote.
+    /// What to measure, separated by commas (s1, s4-rate, s7x, ...); everything unless given.
+    #[arg(long, value_name = "NAMES")]
+    scenario: Option<String>,
+    /// Two short rounds: enough to see that it works, not enough to quote.
     #[arg(long)]
     quick: bool,
-    /// Further arguments, passed on as they are: `--scenario s1,s4`, `--rounds N`, `--out FILE`.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    rest: Vec<String>,
+    /// How often every contender has its turn [default: 5, or 2 with --quick].
+    #[arg(long, value_name = "N")]
+    rounds: Option<NonZeroU32>,
+    /// Write the report to this file, and its charts to the directory `charts` beside it.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {

@@ -12,8 +12,6 @@ use crate::test::tally::Tally;
 use crate::workspace::Workspace;
 use crate::{TestArgs, counterparts, shell};
 
-/// Tells the tests where the counterparts are.
-const COUNTERPARTS: &str = "OUTRIGGER_COUNTERPARTS";
 /// Tells the tests that a counterpart that is missing is a failure.
 const REQUIRE: &str = "OUTRIGGER_REQUIRE_COUNTERPARTS";
 /// Tells the tests that the programs of the workspace are built already.
@@ -54,7 +52,7 @@ fn test(workspace: &Workspace, args: &TestArgs) -> Result<(Tally, ExitStatus)> {
     shell::stage("tests");
     let mut cargo = workspace.cargo();
     cargo.args(["test", "--workspace", "--no-fail-fast"]).args(&args.filter);
-    cargo.env(COUNTERPARTS, workspace.counterparts()).env(REQUIRE, "1").env(PROGRAMS_BUILT, "1");
+    cargo.env(counterparts::VARIABLE, workspace.counterparts()).env(REQUIRE, "1").env(PROGRAMS_BUILT, "1");
     if args.all {
         cargo.env(ALL, "1");
     } else {

@@ -31,6 +31,11 @@ impl Workspace {
         self.target.join("counterparts")
     }
 
+    /// A program that cargo has built in release.
+    pub(crate) fn released(&self, program: &str) -> PathBuf {
+        self.target.join("release").join(program)
+    }
+
     /// The cargo that started this task, called in the root of the workspace.
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

