@@ -36,3 +36,13 @@ pub(crate) fn fetch_peers(workspace: &Workspace) -> Result<()> {
     python::fetch(&workspace.counterparts())?;
     Ok(())
 }
+
+/// Makes sure that what counts instructions is there.
+///
+/// # Errors
+/// As [`fetch`].
+pub(crate) fn fetch_valgrind() -> Result<()> {
+    shell::stage("counterparts: valgrind, which counts instructions");
+    debian::fetch(&debian::GATE)?;
+    Ok(())
+}

@@ -6,6 +6,7 @@
 mod bench;
 mod checks;
 mod counterparts;
+mod gate;
 mod shell;
 mod test;
 mod workspace;
@@ -39,6 +40,8 @@ enum Task {
     Ci(CiArgs),
     /// Fetch the peers (Envoy, nginx, HAProxy), build in release, and measure side by side.
     Bench(BenchArgs),
+    /// Count the instructions of one request, and fail when they are more than 5 % above benches/gate.toml.
+    Gate(GateArgs),
 }
 
 /// What `cargo xtask test` can be told.
@@ -78,6 +81,18 @@ pub(crate) struct BenchArgs {
     out: Option<PathBuf>,
 }
 
+/// What `cargo xtask gate` can be told.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo xtask gate --scenario one-hop-http1")]
+pub(crate) struct GateArgs {
+    /// What to count, separated by commas (one-hop-http1, pair-client-http1, ...); everything unless given.
+    #[arg(long, value_name = "NAMES")]
+    scenario: Option<String>,
+    /// Write what was counted to benches/gate.toml; the commit says what changed the numbers.
+    #[arg(long)]
+    bless: bool,
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,5 +113,6 @@ fn run(task: Task) -> Result<()> {
             test::run(&workspace, &TestArgs { all: args.all, filter: None })
         }
         Task::Bench(args) => bench::run(&workspace, &args),
+        Task::Gate(args) => gate::run(&workspace, &args),
     }
 }

@@ -36,6 +36,11 @@ impl Workspace {
         self.target.join("release").join(program)
     }
 
+    /// The directory the profiles of the instruction gate are kept in.
+    pub(crate) fn gate(&self) -> PathBuf {
+        self.target.join("gate")
+    }
+
     /// The cargo that started this task, called in the root of the workspace.
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -61,6 +61,8 @@ pub(super) const TESTS: [Package; 12] = [
 ];
 /// What the benches need.
 pub(super) const BENCHES: [Package; 4] = [NGINX, NGINX_STREAM, HAPROXY, PYTHON];
+/// What the instruction gate counts with.
+pub(super) const GATE: [Package; 1] = [Package { name: "valgrind", sign: Sign::Program("valgrind") }];
 
 /// Installs the packages whose sign is missing; returns the names of the programs for the closing line.
 ///
