@@ -12,7 +12,7 @@ use outrigger_model::policy::ConnectionPolicy;
 use crate::http::{self, Arrived, Body, BodyLength, Connection, DownstreamSecurity, Exchange, Outgoing};
 use crate::reason::{Reason, Refusal};
 use crate::telemetry::Way;
-use crate::upstream::{Security, Target};
+use crate::upstream::{Message, Security, Target};
 
 /// How the local application is dialled.
 const APPLICATION: ConnectionPolicy = ConnectionPolicy {
@@ -61,11 +61,11 @@ async fn stages(
     let downstream = http::prepare_switch(&mut request, &asked);
     let target = Target { address: application, security: Security::Plaintext, version };
     let to = Outgoing { target: &target, policy: &APPLICATION, lease: None };
-    let sent = http::send(&worker, &to, request).await;
-    let (response, upstream) = sent.map_err(|failed| at_workload(exchange, failed.reason))?;
+    let sent = http::send(&worker, &to, &mut Message::once(request)).await;
+    let response = sent.map_err(|failed| at_workload(exchange, failed.reason))?;
 
     // 5. What goes back. Only proxies say why they answered themselves.
-    let mut arrived = Arrived { response, connection: upstream, version, lease: None };
+    let mut arrived = Arrived { response, lease: None };
     http::check_response(&mut arrived.response, &asked)?;
     arrived.response.headers_mut().remove(http::REASON);
     Ok(http::Answered { arrived, downstream, asked, deadline: None })

@@ -18,20 +18,25 @@ mod http2;
 mod lease;
 mod limits;
 mod live;
+mod message;
 mod metrics;
 mod outlier;
 mod pool;
+mod received;
 #[cfg(test)]
 mod support;
 mod view;
 mod window;
 
 pub use cluster::{Cluster, MAX_ENDPOINTS};
-pub use connection::{Connection, SendError};
+pub use connection::{Connection, SendCause, SendError};
 pub use dial::{DialCause, DialError, Stream, dial};
 pub use endpoint::Endpoint;
+pub use http1::Http1Error;
 pub use lease::{Lease, Outcome, PickContext};
 pub use limits::{ConnectionPermit, RetryGuard};
+pub use message::Message;
 pub use metrics::METRICS;
 pub use pool::{HttpVersion, Pools, Security, Target};
+pub use received::{ReceiveError, Received, Switched, Switching};
 pub use view::{ClusterView, EndpointStateView, EndpointView, LimitView, LimitsView};

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use outrigger_model::policy::RetryPolicy;
@@ -24,7 +23,7 @@ use super::{Body, connection::Connection};
 use crate::reason::{Reason, Refusal, Seen};
 use crate::snapshot::Forward;
 use crate::telemetry::Protection;
-use crate::upstream::{Cluster, HttpVersion, Lease, Outcome, PickContext, Security, Target};
+use crate::upstream::{Cluster, HttpVersion, Lease, Message, Outcome, PickContext, Security, Target};
 use outrigger_model::cluster::UpstreamProtocol;
 
 /// Repetitions of what no application can have seen, when the route says nothing.
@@ -71,8 +70,7 @@ struct Loop<'a> {
     connection: &'a Rc<Connection>,
     plan: &'a Plan<'a>,
     version: HttpVersion,
-    request: Option<Request<Body>>,
-    replay: Option<Replay>,
+    message: Message,
     tried: Tried,
     retries: u32,
     asked_retries: u32,
@@ -97,19 +95,6 @@ impl Tried {
     }
 }
 
-/// A request that can be sent more than once.
-struct Replay {
-    parts: Parts,
-    body: Bytes,
-}
-
-impl Replay {
-    fn copy(&self) -> Request<Body> {
-        let body = if self.body.is_empty() { Body::Empty } else { Body::Full(self.body.clone()) };
-        Request::from_parts(self.parts.clone(), body)
-    }
-}
-
 impl<'a> Loop<'a> {
     async fn new(
         connection: &'a Rc<Connection>,
@@ -121,18 +106,23 @@ impl<'a> Loop<'a> {
         let length = BodyLength::of(&body);
         let host = plan.cluster.config().service.name.as_ref();
         fit_version(&mut parts, version, host, length);
-        let collecting = replayable(parts, body, length, plan);
-        let collected = match plan.deadline {
-            Some(deadline) => timeout_at(deadline, collecting).await.map_err(|_| Reason::Timeout)?,
-            None => collecting.await,
+        let request = Request::from_parts(parts, body);
+        let message = match wanted(&request, length, plan) {
+            Wanted::Once => Message::once(request),
+            Wanted::Whole => Message::whole(request.into_parts().0, Bytes::new()),
+            Wanted::Collected => {
+                let collecting = Box::pin(collect(request));
+                match plan.deadline {
+                    Some(deadline) => timeout_at(deadline, collecting).await.map_err(|_| Reason::Timeout)?,
+                    None => collecting.await,
+                }
+            }
         };
-        let (request, replay) = collected;
         Ok(Self {
             connection,
             plan,
             version,
-            request: Some(request),
-            replay,
+            message,
             tried: Tried::default(),
             retries: 0,
             asked_retries: 0,
@@ -146,9 +136,6 @@ impl<'a> Loop<'a> {
 
     /// One attempt. The outer error ends the request without another try.
     async fn once(&mut self, exchange: &mut Exchange) -> Result<Result<Arrived, Failed>, Refusal> {
-        let Some(request) = self.request.take().or_else(|| self.replay.as_ref().map(Replay::copy)) else {
-            return Err(self.refusal(Reason::UpstreamReset));
-        };
         let lease = self.lease()?;
         let endpoint = lease.endpoint().clone();
         self.tried.push(endpoint.number());
@@ -158,12 +145,14 @@ impl<'a> Loop<'a> {
         let config = self.plan.cluster.config();
         exchange.record.attempt(endpoint.label(), protection, (target.address, &config.name));
         let to = Outgoing { target: &target, policy: &config.connection, lease: Some(&lease) };
-        let sent = self.within_time(forward::send(&self.connection.worker, &to, request)).await;
+        let end = self.end_of_try();
+        let sending = forward::send(&self.connection.worker, &to, &mut self.message);
+        let sent = within_time(end, sending).await;
         let now = Instant::now();
         match sent {
-            Ok((response, connection)) => {
+            Ok(response) => {
                 lease.outcome(now, judge(response.status(), exchange.grpc, response.headers()));
-                Ok(Ok(Arrived { response, connection, version: self.version, lease: Some(lease) }))
+                Ok(Ok(Arrived { response, lease: Some(lease) }))
             }
             Err(failed) => {
                 if !matches!(failed.reason, Reason::Overflow | Reason::BadRequest) {
@@ -190,22 +179,20 @@ impl<'a> Loop<'a> {
         Target { address: config.address, security, version: self.version }
     }
 
-    async fn within_time<T>(&self, sending: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    /// When the answer to a try that begins now must be there.
+    fn end_of_try(&self) -> Option<Instant> {
         let per_try = self.policy().and_then(|policy| policy.per_try_timeout).map(|t| Instant::now() + t);
-        let end = match (per_try, self.plan.deadline) {
+        match (per_try, self.plan.deadline) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
-        };
-        let Some(end) = end else { return sending.await };
-        timeout_at(end, sending).await.unwrap_or_else(|_| {
-            let cause = "no response head in time".to_owned();
-            Err(Failed { reason: Reason::Timeout, seen: Seen::Perhaps, unsent: None, cause })
-        })
+        }
     }
 
     /// Whether an answer is thrown away for another try.
     fn repeat_answer(&mut self, arrived: &Arrived) -> Option<crate::upstream::RetryGuard> {
-        self.replay.as_ref()?;
+        if !self.message.can_be_repeated() {
+            return None;
+        }
         let status = arrived.response.status();
         let asked =
             self.policy().is_some_and(|p| p.statuses.contains(&status) && self.asked_retries < p.attempts);
@@ -220,18 +207,16 @@ impl<'a> Loop<'a> {
 
     /// Prepares another try after a failure, or gives the refusal for the client.
     fn repeat_failure(&mut self, failed: Failed) -> Result<(), Refusal> {
-        let Failed { reason, seen, unsent, .. } = failed;
+        let Failed { reason, seen, .. } = failed;
         let safe = seen == Seen::Never && reason != Reason::Overflow && self.retries < SAFE_RETRIES;
         let asked = self.policy().is_some_and(|p| p.on_reset && self.asked_retries < p.attempts);
         let asked = asked && !matches!(reason, Reason::Overflow | Reason::BadRequest) && !self.time_is_over();
-        let possible = unsent.is_some() || self.replay.is_some();
-        if !(safe || asked) || !possible {
+        if !(safe || asked) || !self.message.can_be_sent() {
             return Err(self.refusal(reason));
         }
         let Some(guard) = self.plan.cluster.allow_retry(Instant::now()) else {
             return Err(self.refusal(reason));
         };
-        self.request = unsent.map(|request| *request);
         self.guard = Some(guard);
         self.count(!safe);
         Ok(())
@@ -274,34 +259,46 @@ fn upstream_version(declared: UpstreamProtocol, downstream: HttpVersion) -> Http
     }
 }
 
-/// A request without a body can always be sent twice; one with a small body is kept when the route asks for retries.
-async fn replayable(
-    parts: Parts,
-    body: Body,
-    length: BodyLength,
-    plan: &Plan<'_>,
-) -> (Request<Body>, Option<Replay>) {
-    let upgrades = parts.method == http::Method::CONNECT || parts.headers.contains_key(http::header::UPGRADE);
-    if upgrades {
-        return (Request::from_parts(parts, body), None);
+async fn within_time<T>(
+    end: Option<Instant>,
+    sending: impl Future<Output = Result<T, Failed>>,
+) -> Result<T, Failed> {
+    let Some(end) = end else { return sending.await };
+    timeout_at(end, sending).await.unwrap_or_else(|_| {
+        let cause = "no response head in time".to_owned();
+        Err(Failed { reason: Reason::Timeout, seen: Seen::Perhaps, cause })
+    })
+}
+
+/// How a request is kept.
+enum Wanted {
+    /// Sent as it comes.
+    Once,
+    /// Without a body it can always be sent twice.
+    Whole,
+    /// With a small body it is kept when the route asks for retries.
+    Collected,
+}
+
+fn wanted(request: &Request<Body>, length: BodyLength, plan: &Plan<'_>) -> Wanted {
+    let headers = request.headers();
+    if request.method() == http::Method::CONNECT || headers.contains_key(http::header::UPGRADE) {
+        return Wanted::Once;
     }
-    if body.is_empty() {
-        let replay = Replay { parts: parts.clone(), body: Bytes::new() };
-        return (Request::from_parts(parts, Body::Empty), Some(replay));
+    if request.body().is_empty() {
+        return Wanted::Whole;
     }
     let small = matches!(length, BodyLength::Exact(bytes) if bytes <= REPLAY_BYTES as u64);
     let asked = plan.forward.retry.as_ref().is_some_and(|policy| policy.attempts > 0);
-    if !small || !asked {
-        return (Request::from_parts(parts, body), None);
-    }
+    if small && asked { Wanted::Collected } else { Wanted::Once }
+}
+
+async fn collect(request: Request<Body>) -> Message {
+    let (parts, body) = request.into_parts();
     match Limited::new(body, REPLAY_BYTES).collect().await {
-        Ok(collected) => {
-            let body = collected.to_bytes();
-            let replay = Replay { parts: parts.clone(), body: body.clone() };
-            (Request::from_parts(parts, Body::Full(body)), Some(replay))
-        }
+        Ok(collected) => Message::whole(parts, collected.to_bytes()),
         // The client did not send what it announced: the message is cut, and nothing is sent.
-        Err(_) => (Request::from_parts(parts, Body::Cut), None),
+        Err(_) => Message::once(Request::from_parts(parts, Body::Cut)),
     }
 }
 

@@ -9,6 +9,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::exchange::Streaming;
+use crate::upstream::ReceiveError;
 
 /// A request body towards an application or a response body towards a client.
 #[derive(Debug, Default)]
@@ -24,8 +25,17 @@ pub enum Body {
     Http1(Incoming),
     /// An HTTP/2 request body as it comes: complete only when END_STREAM came, which a reset without an error is not.
     Http2(Incoming),
+    /// A request body of which a first piece is at hand again, because nobody took it.
+    Begun(Box<Begun>),
     /// A response body as it comes, with the exchange that ends when it does.
     Streaming(Box<Streaming>),
+}
+
+/// A first piece, and what comes after it.
+#[derive(Debug)]
+pub struct Begun {
+    first: Bytes,
+    rest: Body,
 }
 
 /// Why a body was cut. Whoever reads it sees the connection or stream end in an error, never a complete message.
@@ -34,6 +44,9 @@ pub enum BodyError {
     /// The peer's connection or stream broke.
     #[error("the body was cut by the peer")]
     Peer(#[source] hyper::Error),
+    /// The upstream's connection or stream broke.
+    #[error("the body was cut by the upstream")]
+    Upstream(#[source] Box<ReceiveError>),
     /// It ended before its sender said that it was complete.
     #[error("the body ended before it was complete")]
     Cut,
@@ -48,13 +61,18 @@ impl Body {
         if version == Version::HTTP_2 { Self::Http2(incoming) } else { Self::Http1(incoming) }
     }
 
+    /// A body of which `first` was taken and not used.
+    pub(crate) fn begun(first: Bytes, rest: Self) -> Self {
+        Self::Begun(Box::new(Begun { first, rest }))
+    }
+
     /// Whether there is nothing to send, so that the request can be sent again.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Http1(incoming) | Self::Http2(incoming) => http_body::Body::is_end_stream(incoming),
-            Self::Streaming(_) | Self::Cut => false,
+            Self::Streaming(_) | Self::Begun(_) | Self::Cut => false,
         }
     }
 }
@@ -82,6 +100,8 @@ impl http_body::Body for Body {
                 None if !http_body::Body::is_end_stream(incoming) => Poll::Ready(Some(Err(BodyError::Cut))),
                 frame => Poll::Ready(frame),
             },
+            Self::Begun(begun) if begun.first.is_empty() => Pin::new(&mut begun.rest).poll_frame(cx),
+            Self::Begun(begun) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut begun.first))))),
             Self::Streaming(streaming) => streaming.poll_frame(cx),
         }
     }
@@ -92,6 +112,7 @@ impl http_body::Body for Body {
             Self::Cut => false,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Http1(incoming) | Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Begun(begun) => begun.first.is_empty() && begun.rest.is_end_stream(),
             Self::Streaming(streaming) => streaming.is_end_stream(),
         }
     }
@@ -102,6 +123,10 @@ impl http_body::Body for Body {
             Self::Cut => SizeHint::new(),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Http1(incoming) | Self::Http2(incoming) => incoming.size_hint(),
+            Self::Begun(begun) => match begun.rest.size_hint().exact() {
+                Some(rest) => SizeHint::with_exact(begun.first.len() as u64 + rest),
+                None => SizeHint::new(),
+            },
             Self::Streaming(streaming) => streaming.size_hint(),
         }
     }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::answer::grpc_status;
@@ -18,7 +17,7 @@ use super::{Body, BodyError};
 use crate::reason::Reason;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{RequestLine, RequestRecord, Way};
-use crate::upstream::{HttpVersion, Lease};
+use crate::upstream::{HttpVersion, Lease, Received};
 
 /// A request that is being answered.
 pub(crate) struct Exchange {
@@ -99,10 +98,9 @@ impl Exchange {
         }
         let streaming = Streaming {
             incoming,
-            http2: arrived.version == HttpVersion::Http2,
             record: self.record,
             grpc: self.grpc,
-            upstream: Some(Upstream { connection: arrived.connection, _lease: arrived.lease }),
+            lease: arrived.lease,
             deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
             _ended: self.ended,
         };
@@ -115,19 +113,12 @@ impl Exchange {
     }
 }
 
-struct Upstream {
-    connection: crate::upstream::Connection,
-    _lease: Option<Lease>,
-}
-
 /// A response body on its way, with everything that ends when it does.
 pub struct Streaming {
-    incoming: Incoming,
-    /// Complete only when END_STREAM came.
-    http2: bool,
+    incoming: Received,
     record: RequestRecord,
     grpc: bool,
-    upstream: Option<Upstream>,
+    lease: Option<Lease>,
     deadline: Option<Pin<Box<Sleep>>>,
     _ended: Ended,
 }
@@ -140,7 +131,7 @@ impl Streaming {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            self.upstream = None;
+            self.lease = None;
             self.record.reason(Reason::Timeout);
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         }
@@ -150,17 +141,12 @@ impl Streaming {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.upstream = None;
+                self.lease = None;
                 self.record.reason(Reason::UpstreamReset);
-                Poll::Ready(Some(Err(BodyError::Peer(error))))
-            }
-            None if self.http2 && !self.incoming.is_end_stream() => {
-                self.upstream = None;
-                self.record.reason(Reason::UpstreamReset);
-                Poll::Ready(Some(Err(BodyError::Cut)))
+                Poll::Ready(Some(Err(BodyError::Upstream(Box::new(error)))))
             }
             None => {
-                self.release();
+                self.lease = None;
                 Poll::Ready(None)
             }
         }
@@ -176,27 +162,12 @@ impl Streaming {
         }
     }
 
-    fn release(&mut self) {
-        if let Some(upstream) = self.upstream.take() {
-            upstream.connection.release();
-        }
-    }
-
     pub(super) fn is_end_stream(&self) -> bool {
         self.incoming.is_end_stream()
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
-    }
-}
-
-impl Drop for Streaming {
-    /// A body whose length was known is never polled beyond its last byte: it is complete all the same.
-    fn drop(&mut self) {
-        if self.incoming.is_end_stream() {
-            self.release();
-        }
     }
 }
 

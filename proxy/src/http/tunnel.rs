@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use http::{Request, Response, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 use tracing::debug;
@@ -13,6 +13,7 @@ use super::exchange::Exchange;
 use super::forward::Arrived;
 use super::hygiene::{Checked, switch_to};
 use crate::opaque::{Count, relay};
+use crate::upstream::{Received, Switching};
 
 /// An answer that came, before it is known whether it opens a tunnel.
 pub(crate) struct Answered {
@@ -52,13 +53,14 @@ fn opens(status: StatusCode, asked: &Checked) -> bool {
 }
 
 /// Answers the client and carries the tunnel on this worker until it ends.
-fn open(mut exchange: Exchange, mut arrived: Arrived, downstream: OnUpgrade) -> Response<Body> {
-    exchange.record.status(arrived.response.status());
-    let upstream = hyper::upgrade::on(&mut arrived.response);
-    let (parts, _) = arrived.response.into_parts();
+fn open(mut exchange: Exchange, arrived: Arrived, downstream: OnUpgrade) -> Response<Body> {
+    let (parts, received) = arrived.response.into_parts();
+    exchange.record.status(parts.status);
+    let mut answer = Response::from_parts(parts, Body::Empty);
+    let upstream = Received::switch(received, answer.extensions_mut());
     let guard = exchange.connection.drain().guard();
     let (mut record, ended) = exchange.into_tunnel();
-    let held = (arrived.connection, arrived.lease, ended, guard);
+    let held = (arrived.lease, ended, guard);
     tokio::task::spawn_local(async move {
         let bytes = Bytes::default();
         if let Err(error) = carry(downstream, upstream, &bytes).await {
@@ -67,7 +69,7 @@ fn open(mut exchange: Exchange, mut arrived: Arrived, downstream: OnUpgrade) -> 
         record.add_bytes(usize::try_from(bytes.0.get()).unwrap_or(usize::MAX));
         drop(held);
     });
-    Response::from_parts(parts, Body::Empty)
+    answer
 }
 
 /// Bytes towards the client.
@@ -82,11 +84,8 @@ impl Count for Bytes {
     fn received(&self, _: u64) {}
 }
 
-async fn carry(
-    downstream: OnUpgrade,
-    upstream: OnUpgrade,
-    bytes: &Bytes,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let (downstream, upstream): (Upgraded, Upgraded) = tokio::try_join!(downstream, upstream)?;
-    Ok(relay(TokioIo::new(downstream), TokioIo::new(upstream), bytes).await?)
+async fn carry(downstream: OnUpgrade, upstream: Switching, bytes: &Bytes) -> std::io::Result<()> {
+    let downstream = async { downstream.await.map_err(std::io::Error::other) };
+    let (downstream, upstream) = tokio::try_join!(downstream, upstream.done())?;
+    relay(TokioIo::new(downstream), upstream, bytes).await
 }

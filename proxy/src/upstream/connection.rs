@@ -3,19 +3,16 @@
 use std::error::Error as _;
 use std::fmt;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
+use http::Response;
 
-use super::http1::Exclusive;
+use super::http1::{Exclusive, Http1Error};
 use super::http2::Stream;
-use crate::http::Body;
+use super::message::Message;
+use super::received::Received;
 use crate::reason::{Reason, Seen};
 
-/// One HTTP/1 connection, or a place for one stream on an HTTP/2 connection.
-///
-/// Keep it until the response body has ended, then [`release`](Self::release) it. Dropping it instead closes an HTTP/1
-/// connection, and gives the place on an HTTP/2 connection back, which goes on.
+/// One HTTP/1 connection, or a place for one stream on an HTTP/2 connection. Dropping it closes an HTTP/1 connection, and
+/// gives the place on an HTTP/2 connection back, which goes on.
 #[derive(Debug)]
 pub struct Connection {
     kind: Kind,
@@ -32,13 +29,22 @@ enum Kind {
 pub struct SendError {
     /// The event.
     pub reason: Reason,
-    /// Whether the application may have seen the request. `Never` without `unsent` means that the peer said so
-    /// (HTTP/2 `REFUSED_STREAM` and GOAWAY, RFC 9113 section 8.7), but the request body is spent.
+    /// Whether the application may have seen the request. It can still be `Never` when the body is spent: the peer said so
+    /// (HTTP/2 `REFUSED_STREAM` and GOAWAY, RFC 9113 section 8.7).
     pub seen: Seen,
-    /// The request, when nothing of it was written.
-    pub unsent: Option<Request<Body>>,
     /// What happened.
-    pub cause: hyper::Error,
+    pub cause: SendCause,
+}
+
+/// What kept a response head from coming.
+#[derive(Debug, thiserror::Error)]
+pub enum SendCause {
+    /// HTTP/1.
+    #[error(transparent)]
+    Http1(Http1Error),
+    /// HTTP/2.
+    #[error(transparent)]
+    Http2(hyper::Error),
 }
 
 impl Connection {
@@ -55,45 +61,68 @@ impl Connection {
         self.reused
     }
 
-    /// Sends a request and waits for the response head. Dropping the future closes an HTTP/1 connection and resets an
-    /// HTTP/2 stream.
+    /// Sends a request and waits for the response head. The connection goes with the response body, and back to its pool at
+    /// the end of it. Dropping the future closes an HTTP/1 connection and resets an HTTP/2 stream.
     ///
     /// # Errors
-    /// Says whether the request came back unsent: then it can be sent on another connection.
-    pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        let sent = match &mut self.kind {
-            Kind::Http1(exclusive) => exclusive.send(request).await,
-            Kind::Http2(stream) => stream.send(request).await,
-        };
-        sent.map_err(SendError::from)
-    }
-
-    /// The response body was read to its end: an HTTP/1 connection goes back to the pool.
-    pub fn release(self) {
+    /// A message of which nothing was sent can still be sent: then nobody has seen it.
+    pub async fn send(self, message: &mut Message) -> Result<Response<Received>, SendError> {
         match self.kind {
-            Kind::Http1(exclusive) => exclusive.release(),
-            Kind::Http2(stream) => drop(stream),
+            Kind::Http1(exclusive) => match exclusive.send(message).await {
+                Ok(response) => Ok(response.map(Received::http1)),
+                Err(error) => Err(SendError::http1(error)),
+            },
+            Kind::Http2(stream) => Box::pin(send_http2(stream, message)).await,
         }
     }
 }
 
-impl From<TrySendError<Request<Body>>> for SendError {
-    fn from(mut error: TrySendError<Request<Body>>) -> Self {
-        let unsent = error.take_message();
-        let cause = error.into_error();
-        let (reason, seen) = classify(&cause);
-        let seen = if unsent.is_some() { Seen::Never } else { seen };
-        Self { reason, seen, unsent, cause }
+async fn send_http2(mut stream: Stream, message: &mut Message) -> Result<Response<Received>, SendError> {
+    match stream.send(message.take()).await {
+        Ok(response) => Ok(response.map(|incoming| Received::http2(incoming, stream))),
+        Err(mut error) => {
+            let unsent = error.take_message();
+            let (reason, seen) = classify(error.error());
+            let seen = if unsent.is_some() { Seen::Never } else { seen };
+            if let Some(request) = unsent {
+                message.put_back(request);
+            }
+            Err(SendError { reason, seen, cause: SendCause::Http2(error.into_error()) })
+        }
+    }
+}
+
+impl SendError {
+    fn http1(error: super::http1::Failed) -> Self {
+        let super::http1::Failed { error, unsent } = error;
+        let reason = match &error {
+            Http1Error::Head(_) | Http1Error::Body(_) => Reason::UpstreamProtocol,
+            Http1Error::Io(_) | Http1Error::Closed | Http1Error::RequestBody(_) => Reason::UpstreamReset,
+        };
+        let seen = if unsent { Seen::Never } else { Seen::Perhaps };
+        Self { reason, seen, cause: SendCause::Http1(error) }
+    }
+
+    /// Whether the try ended because the request's own body did: an incomplete message (RFC 9112, section 8), which is no
+    /// fault of the upstream. In HTTP/2 hyper only tells that it reset the stream itself.
+    pub fn is_cut_by_client(&self) -> bool {
+        match &self.cause {
+            SendCause::Http1(error) => matches!(error, Http1Error::RequestBody(_)),
+            SendCause::Http2(error) => {
+                let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+                let reset_by_us =
+                    |error: &h2::Error| error.is_reset() && !error.is_remote() && !error.is_library();
+                error.is_user() || h2.is_some_and(reset_by_us)
+            }
+        }
     }
 }
 
 impl fmt::Debug for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unsent = self.unsent.is_some();
         f.debug_struct("SendError")
             .field("reason", &self.reason)
             .field("seen", &self.seen)
-            .field("unsent", &unsent)
             .field("cause", &self.cause)
             .finish()
     }

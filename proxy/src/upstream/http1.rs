@@ -1,40 +1,50 @@
-//! HTTP/1 connections: one request at a time, then back to the idle ones of their target.
+//! HTTP/1.1 connections: one request at a time, then back to the idle ones of their target.
+//!
+//! The client side of the protocol is ours because it is most of what a request costs: hyper's runs in a task of its own
+//! and hands every message over twice. Here the request that waits drives the connection, and an idle one is only a socket.
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::Future;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http::Response;
+use http_body::{Frame, SizeHint};
 use outrigger_model::policy::ConnectionPolicy;
 use tokio::time::Instant;
 
 use super::arrivals::{Arrival, Arrivals};
 use super::cluster::Cluster;
+use super::message::Message;
 use super::pool::Tracked;
-use crate::http::Body;
+
+mod decode;
+mod head;
+mod out;
+mod wire;
+
+pub use wire::Http1Error;
+pub(super) use wire::Scratch;
+use wire::Wire;
 
 /// The most connections one worker keeps idle to one target.
 pub(super) const IDLE_PER_TARGET: usize = 256;
-
-/// The largest head of a response, in bytes.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// The most headers of a response.
-const MAX_HEADERS: usize = 100;
 
 /// The connections to one target that carry no request now; the one used last is used next, so that the others can end.
 pub(super) struct Idle {
     connections: RefCell<Vec<Kept>>,
     returned: Arrivals,
+    scratch: Rc<Scratch>,
 }
 
 /// A connection that nobody else uses.
-pub(super) struct Exclusive {
-    sender: http1::SendRequest<Body>,
+pub(super) struct Exclusive(Box<Inner>);
+
+struct Inner {
+    wire: Wire,
     home: Rc<Idle>,
     policy: ConnectionPolicy,
     cluster: Option<Arc<Cluster>>,
@@ -46,19 +56,27 @@ struct Kept {
     until: Instant,
 }
 
+/// Why there is no response head, and whether not a byte of the request was sent.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: Http1Error,
+    pub(super) unsent: bool,
+}
+
+/// A response body on its way; it gives the connection back at its end. Dropped before, it closes the connection.
+pub(super) struct Incoming(Option<Exclusive>);
+
 impl Idle {
-    pub(super) fn new() -> Rc<Self> {
-        Rc::new(Self { connections: RefCell::default(), returned: Arrivals::default() })
+    pub(super) fn new(scratch: Rc<Scratch>) -> Rc<Self> {
+        Rc::new(Self { connections: RefCell::default(), returned: Arrivals::default(), scratch })
     }
 
     /// The connection used last that can take a request; those found closed or too old are dropped.
     pub(super) fn take(&self, now: Instant) -> Option<Exclusive> {
         let mut kept = self.connections.borrow_mut();
-        for place in (0..kept.len()).rev() {
-            if kept[place].is_over(now) {
-                kept.remove(place);
-            } else if kept[place].connection.sender.is_ready() {
-                return Some(kept.remove(place).connection);
+        while let Some(Kept { mut connection, until }) = kept.pop() {
+            if until > now && connection.0.wire.is_silent() {
+                return Some(connection);
             }
         }
         None
@@ -75,16 +93,16 @@ impl Idle {
 
     /// Drops what is closed or too old, and what stands in the way of a request that waits for a place.
     pub(super) fn sweep(&self, now: Instant) {
-        self.connections
-            .borrow_mut()
-            .retain(|kept| !kept.is_over(now) && !kept.connection.is_wanted_elsewhere());
+        self.connections.borrow_mut().retain_mut(|Kept { connection, until }| {
+            *until > now && connection.0.wire.is_silent() && !connection.is_wanted_elsewhere()
+        });
     }
 
     /// Closes the connection of this cluster that was idle longest, to make place for another.
     pub(super) fn evict(&self, cluster: &Arc<Cluster>) -> Option<()> {
         let mut kept = self.connections.borrow_mut();
         let of_cluster = |kept: &Kept| {
-            kept.connection.cluster.as_ref().is_some_and(|other| Arc::ptr_eq(other.live(), cluster.live()))
+            kept.connection.0.cluster.as_ref().is_some_and(|other| Arc::ptr_eq(other.live(), cluster.live()))
         };
         let place = kept.iter().position(of_cluster)?;
         drop(kept.remove(place));
@@ -96,8 +114,8 @@ impl Idle {
             return;
         }
         let now = Instant::now();
-        let expiry = connection.made + connection.policy.max_lifetime;
-        let until = expiry.min(now + connection.policy.idle_timeout);
+        let expiry = connection.0.made + connection.0.policy.max_lifetime;
+        let until = expiry.min(now + connection.0.policy.idle_timeout);
         let mut kept = self.connections.borrow_mut();
         if until > now && kept.len() < IDLE_PER_TARGET {
             kept.push(Kept { connection, until });
@@ -107,59 +125,104 @@ impl Idle {
     }
 }
 
-impl Kept {
-    fn is_over(&self, now: Instant) -> bool {
-        self.until <= now || self.connection.sender.is_closed()
-    }
-}
-
 impl Exclusive {
-    pub(super) fn send(
-        &mut self,
-        request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + use<> {
-        self.sender.try_send_request(request)
+    /// For a fresh stream.
+    pub(super) fn new(
+        stream: Tracked,
+        home: &Rc<Idle>,
+        policy: &ConnectionPolicy,
+        cluster: Option<&Arc<Cluster>>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            wire: Wire::new(stream),
+            home: home.clone(),
+            policy: *policy,
+            cluster: cluster.cloned(),
+            made: Instant::now(),
+        }))
     }
 
+    /// Sends a request and waits for the final response head. Dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// When nothing was sent, the message can be sent elsewhere.
+    pub(super) async fn send(mut self, message: &mut Message) -> Result<Response<Incoming>, Failed> {
+        let Inner { wire, home, .. } = &mut *self.0;
+        let body = message.take_body();
+        wire.begin(message.parts(), body);
+        let method = &message.parts().method;
+        let head = match poll_fn(|cx| wire.poll_head(cx, &home.scratch, method)).await {
+            Ok(head) => head,
+            Err(error) => {
+                let unsent = wire.is_unsent() && !matches!(error, Http1Error::RequestBody(_));
+                if unsent {
+                    message.give_back(wire.take_body());
+                }
+                return Err(Failed { error, unsent });
+            }
+        };
+        wire.expect(head.body, head.persistent);
+        Ok(head.response.map(|()| Incoming::new(self)))
+    }
+
+    /// Whether another request can follow, and if so makes it available.
     pub(super) fn release(self) {
-        if !self.sender.is_closed() {
-            let home = self.home.clone();
+        if self.0.wire.is_reusable() {
+            let home = self.0.home.clone();
             home.keep(self);
         }
     }
 
     fn is_wanted_elsewhere(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| cluster.live().counts.somebody_waits())
+        self.0.cluster.as_ref().is_some_and(|cluster| cluster.live().counts.somebody_waits())
+    }
+}
+
+impl Incoming {
+    fn new(connection: Exclusive) -> Self {
+        let mut incoming = Self(Some(connection));
+        incoming.release_at_end();
+        incoming
+    }
+
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Http1Error>>> {
+        let Some(Exclusive(connection)) = &mut self.0 else { return Poll::Ready(None) };
+        let Inner { wire, home, .. } = &mut **connection;
+        let polled = wire.poll_frame(cx, &home.scratch);
+        match &polled {
+            Poll::Ready(Some(Err(_))) => self.0 = None,
+            Poll::Ready(_) => self.release_at_end(),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        let remaining = self.0.as_ref().map_or(Some(0), |connection| connection.0.wire.remaining());
+        remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    /// The stream behind a response that switched protocols, and what was read from it beyond the head.
+    pub(super) fn into_switched(self) -> Option<(Tracked, Bytes)> {
+        self.0?.0.wire.into_switched()
+    }
+
+    fn release_at_end(&mut self) {
+        if self.0.as_ref().is_some_and(|connection| connection.0.wire.is_over()) {
+            self.0.take().map(Exclusive::release);
+        }
     }
 }
 
 impl fmt::Debug for Exclusive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exclusive").field("sender", &self.sender).finish_non_exhaustive()
+        f.debug_struct("Exclusive").field("wire", &self.0.wire).finish_non_exhaustive()
     }
-}
-
-/// Begins HTTP/1 on a fresh stream. The task that drives it ends when the connection does: when the peer closes it, or
-/// when its sender is dropped.
-pub(super) async fn begin(
-    stream: Tracked,
-    home: &Rc<Idle>,
-    policy: &ConnectionPolicy,
-    cluster: Option<&Arc<Cluster>>,
-) -> Result<Exclusive, hyper::Error> {
-    let mut builder = http1::Builder::new();
-    builder.max_headers(MAX_HEADERS).max_header_size(MAX_HEAD_BYTES);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "upstream HTTP/1 connection ended");
-        }
-    });
-    Ok(Exclusive {
-        sender,
-        home: home.clone(),
-        policy: *policy,
-        cluster: cluster.cloned(),
-        made: Instant::now(),
-    })
 }

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::cluster::Cluster;
 use super::connection::Connection;
 use super::dial::{DialCause, DialError, Stream, dial};
-use super::http1::{self, Exclusive, Idle};
+use super::http1::{Exclusive, Idle, Scratch};
 use super::http2::{self, DiallingGuard, Multiplexed};
 use super::limits::{ConnectionPermit, Limit, Pending};
 use crate::worker::Shared;
@@ -79,6 +79,7 @@ pub struct Pools {
 struct State {
     targets: RefCell<HashMap<Target, Pool, foldhash::fast::RandomState>>,
     sweeping: Cell<bool>,
+    scratch: Rc<Scratch>,
 }
 
 /// The connections to one target.
@@ -140,21 +141,12 @@ impl Pools {
 
     async fn exclusive(&self, order: Order<'_>, idle: &Rc<Idle>) -> Result<Connection, DialError> {
         let _pending = order.pending()?;
-        if !idle.is_empty() {
-            // One that has just come back may need its task to run once before it is ready again.
-            tokio::task::yield_now().await;
-            if let Some(connection) = idle.take(Instant::now()) {
-                return Ok(Connection::http1(connection, true));
-            }
-        }
         let permit = match place(&self.state, &order, Some(idle)).await? {
             Place::Idle(connection) => return Ok(Connection::http1(connection, true)),
             Place::Permit(permit) => permit,
         };
         let stream = open(&self.shared, &order, permit).await?;
-        let begun = http1::begin(stream, idle, order.policy, order.cluster).await;
-        let connection = begun.map_err(|error| order.error(DialCause::Http(error)))?;
-        Ok(Connection::http1(connection, false))
+        Ok(Connection::http1(Exclusive::new(stream, idle, order.policy, order.cluster), false))
     }
 
     async fn multiplexed(&self, order: Order<'_>, home: &Rc<Multiplexed>) -> Result<Connection, DialError> {
@@ -286,7 +278,7 @@ impl State {
             return pool.clone();
         }
         let pool = match target.version {
-            HttpVersion::Http1 => Pool::Http1(Idle::new()),
+            HttpVersion::Http1 => Pool::Http1(Idle::new(self.scratch.clone())),
             HttpVersion::Http2 => Pool::Http2(Multiplexed::new()),
         };
         if targets.len() < MAX_TARGETS {

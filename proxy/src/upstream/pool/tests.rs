@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use outrigger_model::policy::Limits;
@@ -17,9 +17,9 @@ use super::*;
 use crate::http::Body;
 use crate::reason::{Reason, Seen};
 use crate::upstream::support::{cluster, metric, shared};
-use crate::upstream::{LimitsView, SendError};
+use crate::upstream::{LimitsView, Message, SendError};
 
-/// A server that counts its connections. `/hang` never answers, `/close` ends the connection after its answer.
+/// A server that counts its connections. `/hang` never answers, `/body` answers with one, `/close` ends the connection after its answer.
 struct Server {
     address: SocketAddr,
     open: Rc<Cell<usize>>,
@@ -76,19 +76,21 @@ impl Server {
     }
 }
 
-async fn answer(request: Request<hyper::body::Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
+async fn answer(request: Request<hyper::body::Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     match request.uri().path() {
         "/hang" => std::future::pending().await,
         "/close" => {
-            Ok(Response::builder().header(header::CONNECTION, "close").body(Empty::new()).expect("valid"))
+            Ok(Response::builder().header(header::CONNECTION, "close").body(Full::default()).expect("valid"))
         }
-        _ => Ok(Response::new(Empty::new())),
+        "/body" => Ok(Response::new(Full::from("body"))),
+        _ => Ok(Response::new(Full::default())),
     }
 }
 
-fn request(path: &str) -> Request<Body> {
+fn request(path: &str) -> Message {
     let uri = format!("http://reviews.shop{path}");
-    Request::builder().uri(uri).header(header::HOST, "reviews.shop").body(Body::Empty).unwrap()
+    let request = Request::builder().uri(uri).header(header::HOST, "reviews.shop").body(()).unwrap();
+    Message::whole(request.into_parts().0, Bytes::new())
 }
 
 /// Waits for a value that other tasks of the runtime bring about.
@@ -126,12 +128,11 @@ impl Client {
 
     /// A whole request; says whether its connection was used before.
     async fn get(&self, target: &Target, path: &str) -> Result<bool, SendError> {
-        let mut connection = self.connection(target).await.expect("connects");
+        let connection = self.connection(target).await.expect("connects");
         let reused = connection.reused();
-        let response = connection.send(request(path)).await?;
+        let response = connection.send(&mut request(path)).await?;
         assert_eq!(response.status(), StatusCode::OK);
         response.into_body().collect().await.expect("whole body");
-        connection.release();
         Ok(reused)
     }
 
@@ -170,9 +171,9 @@ async fn an_http1_connection_that_is_dropped_is_closed() {
         .run_until(async {
             let (server, client) = (Server::start(HTTP1, 100).await, Client::new());
             let target = server.target(HTTP1);
-            let mut connection = client.connection(&target).await.unwrap();
-            let _response = connection.send(request("/")).await.unwrap();
-            drop((connection, _response));
+            let connection = client.connection(&target).await.unwrap();
+            let response = connection.send(&mut request("/body")).await.unwrap();
+            drop(response);
             until("closed", || server.open.get() == 0).await;
             assert!(!client.get(&target, "/").await.unwrap());
         })
@@ -213,23 +214,19 @@ async fn an_idle_connection_that_the_peer_closed_is_noticed_and_skipped() {
 }
 
 #[tokio::test]
-async fn a_request_on_a_connection_just_closed_comes_back_unsent() {
+async fn a_request_on_a_connection_just_closed_may_have_been_seen() {
     LocalSet::new()
         .run_until(async {
             let (server, client) = (Server::start(HTTP1, 100).await, Client::new());
             let target = server.target(HTTP1);
             client.get(&target, "/").await.unwrap();
-            let mut connection = client.connection(&target).await.unwrap();
+            let connection = client.connection(&target).await.unwrap();
             assert!(connection.reused());
             server.tasks.borrow_mut().abort_all();
             until("closed", || server.open.get() == 0).await;
-            let error = connection.send(request("/again")).await.unwrap_err();
-            assert_eq!(error.seen, Seen::Never);
-            let unsent = error.unsent.expect("the request itself");
-            assert_eq!(unsent.uri().path(), "/again");
-            drop(connection);
-            let mut fresh = client.connection(&target).await.unwrap();
-            assert!(fresh.send(unsent).await.is_ok());
+            let error = connection.send(&mut request("/lost")).await.unwrap_err();
+            assert_eq!((error.reason, error.seen), (Reason::UpstreamReset, Seen::Perhaps), "it was written");
+            assert!(!client.get(&target, "/").await.unwrap(), "and is not used again");
         })
         .await;
 }
@@ -266,8 +263,9 @@ async fn at_the_limit_a_request_waits_for_a_connection_to_come_back() {
             let client = Client::limited(Limits { max_connections: 1, ..Limits::default() });
             let server = Server::start(HTTP1, 100).await;
             let target = server.target(HTTP1);
-            let mut first = client.connection(&target).await.unwrap();
-            first.send(request("/")).await.unwrap().into_body().collect().await.unwrap();
+            let first = client.connection(&target).await.unwrap();
+            let mut asked = request("/body");
+            let first = first.send(&mut asked).await.unwrap();
             let second = async {
                 let connection = client.connection(&target).await.unwrap();
                 assert!(connection.reused(), "the one that came back");
@@ -276,7 +274,7 @@ async fn at_the_limit_a_request_waits_for_a_connection_to_come_back() {
             let release = async {
                 until("it waits", || client.limits().pending_requests.current == 1).await;
                 assert_eq!(client.limits().connections.current, 1);
-                first.release();
+                first.into_body().collect().await.unwrap();
             };
             let (second, ()) = tokio::join!(second, release);
             assert_eq!(client.limits().pending_requests.current, 0);
@@ -447,15 +445,15 @@ async fn giving_up_a_request_closes_http1_and_resets_only_the_stream_of_http2() 
                 let server = Server::start(version, 100).await;
                 let target = server.target(version);
                 client.get(&target, "/").await.unwrap();
-                let mut connection = client.connection(&target).await.unwrap();
+                let connection = client.connection(&target).await.unwrap();
                 {
-                    let mut sending = pin!(connection.send(request("/hang")));
+                    let mut hanging = request("/hang");
+                    let mut sending = pin!(connection.send(&mut hanging));
                     for _ in 0..10 {
                         assert!(futures_util::poll!(sending.as_mut()).is_pending());
                         yield_now().await;
                     }
                 }
-                drop(connection);
                 until("settled", || server.open.get() == open_after).await;
                 until("counted", || client.limits().connections.current == open_after as u32).await;
             }
@@ -507,7 +505,6 @@ async fn what_the_peer_says_it_did_not_process_is_never_seen() {
                 let target = Target { address, security: Security::Plaintext, version: HTTP2 };
                 let error = Client::new().get(&target, "/").await.unwrap_err();
                 assert_eq!((error.reason, error.seen), (reason, seen), "{answer:?}: {error:?}");
-                assert!(error.unsent.is_none());
             }
         })
         .await;
@@ -546,24 +543,27 @@ async fn an_upgraded_connection_counts_until_its_bytes_end() {
                 let (mut tcp, _) = listener.accept().await.unwrap();
                 let mut head = [0; 1024];
                 let _ = tcp.read(&mut head).await.unwrap();
-                let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+                let switch =
+                    b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nearly";
                 tcp.write_all(switch).await.unwrap();
                 let _ = tcp.read_to_end(&mut Vec::new()).await;
             });
             let client = Client::limited(Limits::default());
             let target = Target { address, security: Security::Plaintext, version: HTTP1 };
-            let mut connection = client.connection(&target).await.unwrap();
-            let mut upgrade = request("/");
-            upgrade.headers_mut().insert(header::UPGRADE, "x".parse().unwrap());
-            upgrade.headers_mut().insert(header::CONNECTION, "upgrade".parse().unwrap());
-            let response = connection.send(upgrade).await.unwrap();
-            let upgraded = hyper::upgrade::on(response).await.unwrap();
-            drop(connection);
+            let connection = client.connection(&target).await.unwrap();
+            let upgrade = Request::builder().uri("/").header(header::UPGRADE, "x");
+            let upgrade = upgrade.header(header::CONNECTION, "upgrade").body(Body::Empty).unwrap();
+            let response = connection.send(&mut Message::once(upgrade)).await.unwrap();
+            let (mut head, received) = response.into_parts();
+            let mut switched = received.switch(&mut head.extensions).done().await.unwrap();
+            let mut first = [0; 5];
+            switched.read_exact(&mut first).await.unwrap();
+            assert_eq!(&first, b"early", "what came with the head is read first");
             for _ in 0..100 {
                 yield_now().await;
             }
             assert_eq!(client.limits().connections.current, 1);
-            drop(upgraded);
+            drop(switched);
             assert_eq!(client.limits().connections.current, 0);
         })
         .await;
