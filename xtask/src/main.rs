@@ -7,6 +7,7 @@ mod bench;
 mod checks;
 mod counterparts;
 mod gate;
+mod micro;
 mod shell;
 mod test;
 mod workspace;
@@ -79,6 +80,9 @@ pub(crate) struct BenchArgs {
     /// Write the report to this file, and its charts to the directory `charts` beside it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Measure single steps of a request instead (route match, sniff, pick, codec, record), without peers.
+    #[arg(long, conflicts_with_all = ["scenario", "quick", "rounds", "out"])]
+    micro: bool,
 }
 
 /// What `cargo xtask gate` can be told.
@@ -112,6 +116,7 @@ fn run(task: Task) -> Result<()> {
             checks::lints(&workspace)?;
             test::run(&workspace, &TestArgs { all: args.all, filter: None })
         }
+        Task::Bench(args) if args.micro => micro::run(&workspace),
         Task::Bench(args) => bench::run(&workspace, &args),
         Task::Gate(args) => gate::run(&workspace, &args),
     }
