@@ -17,12 +17,14 @@ mod envoy;
 mod floor;
 mod haproxy;
 mod hop;
+mod large;
 mod nginx;
 mod outrigger;
 mod peer;
 mod programs;
 mod yaml;
 
+pub(crate) use large::Door;
 pub(crate) use peer::Peer;
 pub(crate) use programs::find;
 
@@ -35,8 +37,11 @@ pub(crate) enum Contender {
     Floor,
     /// The mesh, as users run it: control plane, metrics, routes, balancing, limits.
     Outrigger,
+    /// Envoy 1.40, its configuration bare.
     Envoy,
+    /// nginx of Debian, its configuration bare.
     Nginx,
+    /// HAProxy of Debian, its configuration bare.
     Haproxy,
 }
 
@@ -59,19 +64,33 @@ pub(crate) struct Running {
 impl Contender {
     /// Starts everything the scenario needs.
     pub(crate) async fn start(self, scenario: Scenario, site: &Site) -> Result<Running> {
-        let dir = tempfile::Builder::new()
-            .prefix("outrigger-bench-")
-            .tempdir()
-            .context("no temporary directory")?;
-        match self {
-            Self::Direct => direct::start(scenario, site, dir).await,
-            Self::Floor => floor::start(scenario, site, dir).await,
-            Self::Outrigger => outrigger::start(scenario, site, dir).await,
-            Self::Envoy => peer::start(Peer::Envoy, scenario, (site, dir)).await,
-            Self::Nginx => peer::start(Peer::Nginx, scenario, (site, dir)).await,
-            Self::Haproxy => peer::start(Peer::Haproxy, scenario, (site, dir)).await,
+        let dir = directory()?;
+        match (self, self.peer()) {
+            (_, Some(peer)) => peer::start(peer, scenario, (site, dir)).await,
+            (Self::Direct, _) => direct::start(scenario, site, dir).await,
+            (Self::Floor, _) => floor::start(scenario, site, dir).await,
+            _ => outrigger::start(scenario, site, dir).await,
         }
     }
+
+    /// Starts it with the large mesh of a scenario; returns also where the services are that are dialled.
+    pub(crate) async fn start_large(self, scenario: Scenario, site: &Site) -> Result<(Running, Vec<Door>)> {
+        large::start(self, scenario, (site, directory()?)).await
+    }
+
+    /// Whose program it is, when it is somebody else's.
+    pub(crate) fn peer(self) -> Option<Peer> {
+        match self {
+            Self::Envoy => Some(Peer::Envoy),
+            Self::Nginx => Some(Peer::Nginx),
+            Self::Haproxy => Some(Peer::Haproxy),
+            Self::Direct | Self::Floor | Self::Outrigger => None,
+        }
+    }
+}
+
+fn directory() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("outrigger-bench-").tempdir().context("no temporary directory")
 }
 
 impl fmt::Display for Contender {

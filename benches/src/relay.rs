@@ -16,6 +16,8 @@ use outrigger_control_plane::ca::root::Root;
 use outrigger_control_plane::ca::store::Store;
 use outrigger_model::identity::SpiffeId;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
@@ -89,7 +91,9 @@ impl Joint {
         let (Some(side), Some(data)) = (tls, data) else { return Ok(Self::Plain) };
         let tls = mesh_tls(data)?;
         Ok(match side {
-            Side::Upstream => Self::TlsUpstream(TlsConnector::from(tls.client(Alpn::Tcp))),
+            Side::Upstream => {
+                Self::TlsUpstream(TlsConnector::from(without_resumption(&tls.client(Alpn::Tcp))))
+            }
             Side::Downstream => Self::TlsDownstream(TlsAcceptor::from(tls.server())),
         })
     }
@@ -135,6 +139,13 @@ fn mesh_tls(data: &Path) -> Result<MeshTls> {
         trust_domain: TRUST_DOMAIN.to_owned(),
     };
     MeshTls::build(&credentials).map_err(|error| anyhow!(Arc::new(error)))
+}
+
+/// Every connection costs a whole handshake: the relay is the floor where that is measured.
+fn without_resumption(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = Resumption::disabled();
+    Arc::new(config)
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ fn downstream_tls(hop: &Hop<'_>, tls: &Certificates) -> Value {
     })
 }
 
-/// TLS 1.3 only. The cipher suites of TLS 1.3 cannot be chosen in BoringSSL; with AES in hardware it takes AES-128-GCM.
+/// TLS 1.3 only. Its cipher suites cannot be chosen in BoringSSL; where the CPU has AES, a client offers AES-128-GCM first.
 fn tls_context(wire: Wire<'_>, tls: &Certificates) -> Value {
     let file = |path: &Path| json!({ "filename": path });
     let name = json!({ "san_type": "DNS", "matcher": { "exact": PEER_NAME } });

@@ -8,7 +8,7 @@ use super::hop::{Hop, Service, Wire};
 use crate::scenario::Protocol;
 
 /// Connections of the process on the downstream side.
-const CONNECTIONS: u32 = 8192;
+const CONNECTIONS: u32 = 4096;
 /// Idle connections kept for a server: as many as there are requests at once, so that none has to connect.
 const KEPT: u32 = 1024;
 /// Streams of a connection: more than the load has, and a few that are about to end.

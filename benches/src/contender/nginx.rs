@@ -13,7 +13,7 @@ use crate::scenario::Protocol;
 /// Idle connections kept for an upstream: as many as there are requests at once, so that none has to connect.
 const KEPT: u32 = 1024;
 /// Connections of the process on both sides.
-const CONNECTIONS: u32 = 8192;
+const CONNECTIONS: u32 = 4096;
 /// Requests on one connection, and streams of it at once: more than there ever are.
 const MANY: u32 = 1_000_000_000;
 const MAX_STREAMS: u32 = 256;

@@ -9,22 +9,31 @@ use std::path::Path as FilePath;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
+use outrigger_base::tls::RESUMABLE_ENDPOINTS;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::Running;
-use super::addresses::{ANY, endpoints};
-use super::yaml::{self, NAMESPACE, SERVICE, SERVICE_PORT};
+use super::addresses::{ANY, block};
+use super::hop::Service;
+use super::yaml::{self, Balancing, NAMESPACE, SERVICE, SERVICE_PORT};
+use super::{Door, Running};
 use crate::origin;
 use crate::process::{Process, Program};
-use crate::scenario::{Path, Scenario};
+use crate::scenario::{Path, Scenario, Work};
 use crate::site::Site;
+
+/// Endpoints of the service.
+const ENDPOINTS: usize = 2;
+/// Endpoints of the service where every connection is to cost a full handshake. Sidecars resume sessions, and there is
+/// no switch for it; but a client remembers those of [`RESUMABLE_ENDPOINTS`] endpoints only, the oldest goes first. With
+/// more endpoints than that, one after the other, it never remembers the one whose turn it is.
+const ENDPOINTS_NOT_RESUMED: usize = RESUMABLE_ENDPOINTS + 44;
 
 /// Who starts sidecars, and for whom.
 struct Mesh<'a> {
     site: &'a Site,
     dir: &'a FilePath,
-    xds: SocketAddr,
+    control_plane: Process,
 }
 
 /// A sidecar.
@@ -36,41 +45,49 @@ struct Sidecar {
 }
 
 pub(super) async fn start(scenario: Scenario, site: &Site, dir: TempDir) -> Result<Running> {
-    let endpoints = endpoints::<2>()?;
+    let (number, balancing) = match scenario.work() {
+        Work::Handshakes { .. } => (ENDPOINTS_NOT_RESUMED, Balancing::RoundRobin),
+        _ => (ENDPOINTS, Balancing::PeakEwma),
+    };
+    let endpoints = block(number)?;
     let place = (site, dir.path());
     let (kind, listen) = match scenario.path() {
         Path::OneHop => (yaml::Origin::Plain, &endpoints[..]),
         Path::Pair => (yaml::Origin::Meshed, &[ANY][..]),
     };
     let origin = origin::start(listen, scenario.work(), place).await?;
-    let config = dir.path().join("config");
-    let written = fs::create_dir(&config)
-        .and_then(|()| fs::write(config.join("mesh.yaml"), yaml::mesh(kind, &endpoints)));
-    written.with_context(|| format!("cannot write to {}", config.display()))?;
-    let control_plane = start_control_plane(&config, place).await?;
-    let mesh = Mesh { site, dir: dir.path(), xds: control_plane.address("/xds")? };
+    let mesh = Mesh::start(&yaml::mesh(scenario.protocol(), kind, (balancing, &endpoints)), place).await?;
     let mut proxies = Vec::new();
     if scenario.path() == Path::Pair {
-        proxies.push(mesh.start(far_sidecar(&endpoints, origin.address("/http/0")?)).await?);
+        proxies.push(mesh.sidecar(far_sidecar(&endpoints, origin.address("/http/0")?)).await?);
     }
-    let near = mesh.start(near_sidecar()).await?;
+    let near = mesh.sidecar(near_sidecar([SERVICE])).await?;
     let entry = near.address("/outbound/0")?;
     proxies.push(near);
-    Ok(Running { entry, host: SERVICE, proxies, origin, control_plane: Some(control_plane), dir })
+    Ok(Running { entry, host: SERVICE, proxies, origin, control_plane: Some(mesh.control_plane), dir })
 }
 
-async fn start_control_plane(config: &FilePath, (site, dir): (&Site, &FilePath)) -> Result<Process> {
-    let (config, data, any) = (config.display().to_string(), data_dir(dir), ANY.to_string());
-    let args = ["run", "--config", &config, "--data", &data, "--xds", &any, "--http", &any];
-    let args = args.map(str::to_owned).to_vec();
-    let program = Program { name: "control-plane", path: &site.outrigger, args, core: site.cores.work };
-    Process::start(program, dir).await
+/// A sidecar in a large mesh, with a listener for each of the services that are dialled: the first `dialled`.
+pub(super) async fn start_large(
+    (site, dir): (&Site, TempDir),
+    (origin, services, dialled): (Process, &[Service], usize),
+) -> Result<(Running, Vec<Door>)> {
+    let mesh = Mesh::start(&yaml::large_mesh(services), (site, dir.path())).await?;
+    let hosts: Vec<&str> = services.iter().take(dialled).map(|service| service.name.as_str()).collect();
+    let near = mesh.sidecar(near_sidecar(hosts.iter().copied())).await?;
+    let door = |(place, host): (usize, &&str)| {
+        near.address(&format!("/outbound/{place}")).map(|address| Door { address, host: (*host).to_owned() })
+    };
+    let doors = hosts.iter().enumerate().map(door).collect::<Result<Vec<Door>>>()?;
+    let entry = near.address("/outbound/0")?;
+    let (proxies, control_plane) = (vec![near], Some(mesh.control_plane));
+    Ok((Running { entry, host: SERVICE, proxies, origin, control_plane, dir }, doors))
 }
 
-/// The sidecar of the load: what it dials is the service.
-fn near_sidecar() -> Sidecar {
-    let outbound = format!("{ANY}={SERVICE}:{SERVICE_PORT}");
-    let listeners = vec!["--outbound".to_owned(), outbound];
+/// The sidecar of the load: what it dials is the services.
+fn near_sidecar<'a>(hosts: impl IntoIterator<Item = &'a str>) -> Sidecar {
+    let listener = |host| ["--outbound".to_owned(), format!("{ANY}={host}:{SERVICE_PORT}")];
+    let listeners = hosts.into_iter().flat_map(listener).collect();
     Sidecar { name: "client-sidecar", service_account: "client", listeners }
 }
 
@@ -81,11 +98,24 @@ fn far_sidecar(endpoints: &[SocketAddr], application: SocketAddr) -> Sidecar {
     Sidecar { name: "origin-sidecar", service_account: "origin", listeners }
 }
 
-impl Mesh<'_> {
-    async fn start(&self, sidecar: Sidecar) -> Result<Process> {
+impl<'a> Mesh<'a> {
+    /// Starts the control plane on this YAML.
+    async fn start(yaml: &str, (site, dir): (&'a Site, &'a FilePath)) -> Result<Self> {
+        let config = dir.join("config");
+        let written = fs::create_dir(&config).and_then(|()| fs::write(config.join("mesh.yaml"), yaml));
+        written.with_context(|| format!("cannot write to {}", config.display()))?;
+        let (config, data, any) = (config.display().to_string(), data_dir(dir), ANY.to_string());
+        let args = ["run", "--config", &config, "--data", &data, "--xds", &any, "--http", &any];
+        let args = args.map(str::to_owned).to_vec();
+        let program = Program { name: "control-plane", path: &site.outrigger, args, core: site.cores.work };
+        Ok(Self { site, dir, control_plane: Process::start(program, dir).await? })
+    }
+
+    async fn sidecar(&self, sidecar: Sidecar) -> Result<Process> {
         let token = self.token(&sidecar).await?;
-        let (control_plane, any) = (format!("http://{}", self.xds), ANY.to_string());
-        let args = ["proxy", "run", "--control-plane", &control_plane, "--namespace", NAMESPACE];
+        let control_plane = format!("http://{}", self.control_plane.address("/xds")?);
+        let any = ANY.to_string();
+        let args = ["run", "--control-plane", &control_plane, "--namespace", NAMESPACE];
         let mut args = args.map(str::to_owned).to_vec();
         let flags = [
             ("--service-account", sidecar.service_account),
@@ -99,7 +129,7 @@ impl Mesh<'_> {
         ];
         args.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()]));
         args.extend(sidecar.listeners);
-        let path = &self.site.outrigger;
+        let path = &self.site.sidecar;
         Process::start(Program { name: sidecar.name, path, args, core: self.site.cores.proxies }, self.dir)
             .await
     }

@@ -3,9 +3,12 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
+use super::hop::Service;
+use crate::scenario::Protocol;
+
 /// The service, as its clients call it.
 pub(super) const SERVICE: &str = "origin.bench";
-/// Its port.
+/// The port of every service.
 pub(super) const SERVICE_PORT: u16 = 9080;
 /// The namespace of everything.
 pub(super) const NAMESPACE: &str = "bench";
@@ -17,9 +20,17 @@ pub(super) enum Origin {
     Meshed,
 }
 
-/// Everything but the workloads. The access log is off, as it is unless a user asks for it; the values of the
-/// BackendPolicy are the defaults, written down.
-const SERVICE_AND_POLICY: &str = "\
+/// How the endpoints of a service are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Balancing {
+    /// The default.
+    PeakEwma,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// The mesh. The access log is off, as it is unless a user asks for it.
+const MESH: &str = "\
 apiVersion: v1
 kind: Namespace
 metadata: {name: bench}
@@ -28,13 +39,10 @@ apiVersion: outrigger.dev/v1alpha1
 kind: MeshConfig
 metadata: {name: mesh, namespace: outrigger-system}
 spec: {mtls: Strict}
----
-apiVersion: v1
-kind: Service
-metadata: {name: origin, namespace: bench}
-spec:
-  selector: {app: origin}
-  ports: [{name: http, port: 9080, targetPort: http, appProtocol: http}]
+";
+
+/// Several rules, of which the last that could be missed is the one that is meant.
+const HTTP_ROUTE: &str = "\
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -52,27 +60,69 @@ spec:
     timeouts: {request: 10s}
     backendRefs: [{name: origin, port: 9080}]
   - backendRefs: [{name: origin, port: 9080}]
----
-apiVersion: outrigger.dev/v1alpha1
-kind: BackendPolicy
-metadata: {name: origin, namespace: bench}
-spec:
-  targetRefs: [{group: \"\", kind: Service, name: origin}]
-  loadBalancer: {algorithm: PeakEwma}
-  circuitBreaker: {maxConnections: 1024, maxPendingRequests: 1024, maxRequests: 1024, maxRetries: 3}
-  retryBudget: {percent: 20, minRetriesPerSecond: 10, interval: 10s}
 ";
 
-/// The whole mesh: the service with its route and policy, and a workload for each endpoint.
-pub(super) fn mesh(origin: Origin, endpoints: &[SocketAddr]) -> String {
-    let mut text = SERVICE_AND_POLICY.to_owned();
+/// The same for calls.
+const GRPC_ROUTE: &str = "\
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: origin, namespace: bench}
+spec:
+  parentRefs: [{group: \"\", kind: Service, name: origin, port: 9080}]
+  rules:
+  - matches: [{method: {service: grpc.health.v1.Health}}]
+    backendRefs: [{name: origin, port: 9080}]
+  - matches: [{method: {service: bench.Items}, headers: [{name: x-canary, value: always}]}]
+    backendRefs: [{name: origin, port: 9080}]
+  - matches: [{method: {service: bench.Items, method: Put}}]
+    backendRefs: [{name: origin, port: 9080}]
+  - matches: [{method: {service: bench.Items}}]
+    backendRefs: [{name: origin, port: 9080}]
+  - backendRefs: [{name: origin, port: 9080}]
+";
+
+/// What there is to say of opaque connections.
+const TCP_ROUTE: &str = "\
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: origin, namespace: bench}
+spec:
+  parentRefs: [{group: \"\", kind: Service, name: origin, port: 9080}]
+  rules:
+  - backendRefs: [{name: origin, port: 9080}]
+";
+
+/// The whole mesh: the service with its route and policy, and a workload for each endpoint. The values of the policy
+/// are the defaults, written down, but for a balancing that a measurement needs.
+pub(super) fn mesh(
+    protocol: Protocol,
+    origin: Origin,
+    (balancing, endpoints): (Balancing, &[SocketAddr]),
+) -> String {
+    let (app_protocol, route) = match protocol {
+        Protocol::Http1 => ("http", HTTP_ROUTE),
+        Protocol::Http2 => ("kubernetes.io/h2c", HTTP_ROUTE),
+        Protocol::Grpc => ("grpc", GRPC_ROUTE),
+        Protocol::Tcp => ("tcp", TCP_ROUTE),
+    };
+    let mut text = format!(
+        "{MESH}---\napiVersion: v1\nkind: Service\nmetadata: {{name: origin, namespace: {NAMESPACE}}}\n\
+         spec:\n  selector: {{app: origin}}\n  ports: [{{name: main, port: {SERVICE_PORT}, targetPort: main, \
+         appProtocol: {app_protocol}}}]\n{route}\
+         ---\napiVersion: outrigger.dev/v1alpha1\nkind: BackendPolicy\nmetadata: {{name: origin, namespace: {NAMESPACE}}}\n\
+         spec:\n  targetRefs: [{{group: \"\", kind: Service, name: origin}}]\n  \
+         loadBalancer: {{algorithm: {balancing:?}}}\n  circuitBreaker: {{maxConnections: 1024, maxPendingRequests: 1024, \
+         maxRequests: 1024, maxRetries: 3}}\n  retryBudget: {{percent: 20, minRetriesPerSecond: 10, interval: 10s}}\n"
+    );
     for (place, endpoint) in endpoints.iter().enumerate() {
         // Writing to a String cannot fail.
         let _ = write!(
             text,
             "---\napiVersion: outrigger.dev/v1alpha1\nkind: Workload\n\
              metadata: {{name: origin-{place}, namespace: {NAMESPACE}, labels: {{app: origin}}}}\n\
-             spec: {{address: {}, ports: {{http: {}}}, serviceAccount: origin, meshed: {}}}\n",
+             spec: {{address: {}, ports: {{main: {}}}, serviceAccount: origin, meshed: {}}}\n",
             endpoint.ip(),
             endpoint.port(),
             origin == Origin::Meshed,
@@ -81,17 +131,55 @@ pub(super) fn mesh(origin: Origin, endpoints: &[SocketAddr]) -> String {
     text
 }
 
+/// A large mesh: each service with its endpoints, which have no sidecars, as Kubernetes would list them.
+pub(super) fn large_mesh(services: &[Service]) -> String {
+    let mut text = MESH.to_owned();
+    for Service { name, endpoints } in services {
+        let name = name.strip_suffix(&format!(".{NAMESPACE}")).unwrap_or(name);
+        let _ = write!(
+            text,
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\n\
+             spec:\n  ports: [{{name: main, port: {SERVICE_PORT}, appProtocol: http}}]\n\
+             ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}-1, namespace: {NAMESPACE}, labels: {{kubernetes.io/service-name: {name}}}}}\n\
+             addressType: IPv4\nports: [{{name: main, port: {}}}]\nendpoints:\n",
+            endpoints.first().map_or(SERVICE_PORT, SocketAddr::port),
+        );
+        for endpoint in endpoints {
+            let _ = writeln!(text, "- addresses: [{}]", endpoint.ip());
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn endpoints(number: u8) -> Vec<SocketAddr> {
+        (1..=number).map(|host| SocketAddr::from(([127, 240, 0, host], 9080))).collect()
+    }
+
     #[test]
-    fn the_mesh_is_read_without_a_problem() {
-        let endpoints = ["127.240.0.1:9080".parse().unwrap(), "127.240.0.2:9080".parse().unwrap()];
-        for origin in [Origin::Plain, Origin::Meshed] {
-            let parsed = outrigger_resources::parse_yaml("bench.yaml", &mesh(origin, &endpoints));
-            assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
-            assert_eq!(parsed.objects.len(), 7);
+    fn every_mesh_is_read_without_a_problem() {
+        for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Grpc, Protocol::Tcp] {
+            for (origin, balancing) in
+                [(Origin::Plain, Balancing::PeakEwma), (Origin::Meshed, Balancing::RoundRobin)]
+            {
+                let text = mesh(protocol, origin, (balancing, &endpoints(2)));
+                let parsed = outrigger_resources::parse_yaml("bench.yaml", &text);
+                assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+                assert_eq!(parsed.objects.len(), 7);
+            }
         }
+    }
+
+    #[test]
+    fn a_large_mesh_is_read_without_a_problem() {
+        let service = |i| Service { name: format!("service-{i}.{NAMESPACE}"), endpoints: endpoints(10) };
+        let services: Vec<Service> = (0..20).map(service).collect();
+        let parsed = outrigger_resources::parse_yaml("bench.yaml", &large_mesh(&services));
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        assert_eq!(parsed.objects.len(), 42);
     }
 }

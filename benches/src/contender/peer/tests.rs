@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::super::hop::Wire;
 use super::*;
+use crate::descriptors;
 use crate::scenario::Path;
 
 /// Set when a program that is missing is a failure, as `cargo xtask test` does.
@@ -21,6 +22,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
+        descriptors::allow_all().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let certificates = certificates::make(dir.path()).unwrap();
         Self { certificates, addresses: endpoints().unwrap(), dir }
