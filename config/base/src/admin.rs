@@ -12,7 +12,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -34,6 +34,10 @@ pub const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
 /// How long a connection may take to finish its request when it is to end.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Connections that wait to be accepted; beyond that the kernel refuses them, or resets them once they speak. A fleet
+/// whose control plane was restarted comes back all at once. The kernel takes less where `net.core.somaxconn` is less.
+pub const MAX_WAITING_CONNECTIONS: u32 = 4096;
+
 /// How large a request head may be, in bytes.
 pub const MAX_HEAD_BYTES: usize = 64 << 10;
 
@@ -53,7 +57,15 @@ pub struct BindError {
 
 /// Listens on `address`, which the flag `flag` chose.
 pub async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, flag, source })
+    listen(address).map_err(|source| BindError { address, flag, source })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Connections of the process before must not keep this one from its port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(MAX_WAITING_CONNECTIONS)
 }
 
 /// Serves `router` until `drain` starts, then finishes what is being answered. Give it a drain that starts after the

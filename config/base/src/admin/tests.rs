@@ -159,3 +159,17 @@ async fn a_port_that_cannot_be_had_is_explained() {
     let error = bind("192.0.2.1:0".parse().unwrap(), "--metrics").await.unwrap_err().to_string();
     assert!(error.contains("is not one of this machine") && error.contains("--metrics"), "{error}");
 }
+
+#[tokio::test]
+async fn a_fleet_that_comes_back_at_once_waits_to_be_accepted() {
+    // More than the 128 that a listener has room for unless it asks for more, with nobody accepting.
+    const FLEET: usize = 300;
+    let listener = bind("127.0.0.1:0".parse().unwrap(), "--xds").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut fleet = Vec::new();
+    for number in 0..FLEET {
+        // What is refused is tried again by the kernel after a second.
+        let stream = timeout(Duration::from_millis(900), TcpStream::connect(address)).await;
+        fleet.push(stream.unwrap_or_else(|_| panic!("connection {number} found no room")).unwrap());
+    }
+}
