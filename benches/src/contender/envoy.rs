@@ -11,8 +11,8 @@ use crate::scenario::Protocol;
 
 /// More than there ever are of anything: the load must not be turned away.
 const NO_LIMIT: u32 = 1_000_000;
-/// Streams of a connection: more than the load has, and a few that are about to end.
-const MAX_STREAMS: u32 = 256;
+/// Streams of a connection: all requests there are at once, so that one connection between proxies can carry them.
+const MAX_STREAMS: u32 = 1024;
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// Its arguments with this configuration file.

@@ -11,8 +11,8 @@ use crate::scenario::Protocol;
 const CONNECTIONS: u32 = 4096;
 /// Idle connections kept for a server: as many as there are requests at once, so that none has to connect.
 const KEPT: u32 = 1024;
-/// Streams of a connection: more than the load has, and a few that are about to end.
-const MAX_STREAMS: u32 = 256;
+/// Streams of a connection: all requests there are at once, so that one connection between proxies can carry them.
+const MAX_STREAMS: u32 = 1024;
 
 /// Its arguments with this configuration file.
 pub(super) fn args(file: &Path) -> Vec<String> {
@@ -64,7 +64,11 @@ fn bind(Wire { protocol, tls }: Wire<'_>) -> String {
 
 /// No session is resumed: where every connection is to cost a handshake it must, elsewhere connections are pooled.
 fn server(Wire { protocol, tls }: Wire<'_>) -> String {
-    let pool = if protocol == Protocol::Tcp { String::new() } else { format!(" pool-max-conn {KEPT}") };
+    let pool = if protocol == Protocol::Tcp {
+        String::new()
+    } else {
+        format!(" pool-max-conn {KEPT} pool-purge-delay 1h")
+    };
     match (protocol, tls) {
         (Protocol::Http1 | Protocol::Tcp, None) => pool,
         (Protocol::Http2 | Protocol::Grpc, None) => format!(" proto h2{pool}"),

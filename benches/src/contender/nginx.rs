@@ -16,7 +16,7 @@ const KEPT: u32 = 1024;
 const CONNECTIONS: u32 = 4096;
 /// Requests on one connection, and streams of it at once: more than there ever are.
 const MANY: u32 = 1_000_000_000;
-const MAX_STREAMS: u32 = 256;
+const MAX_STREAMS: u32 = 1024;
 
 /// Its arguments with this configuration file.
 pub(super) fn args(file: &Path, dir: &Path) -> Vec<String> {
