@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::cores::Core;
+
+/// A step of /proc/stat: USER_HZ is 100 on every machine that we know.
+const MILLIS_OF_TICK: u64 = 10;
+
 /// The CPU time of every living thread of some processes, at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct CpuTimes(BTreeMap<u32, Duration>);
@@ -29,6 +34,11 @@ impl CpuTimes {
             }
         }
         Ok(Self(times))
+    }
+
+    /// The same of those processes that are still there.
+    pub(crate) fn read_living(pids: impl IntoIterator<Item = u32>) -> Self {
+        Self(pids.into_iter().filter_map(|pid| Self::read([pid]).ok()).flat_map(|times| times.0).collect())
     }
 
     /// What was spent since an earlier reading. A thread that is new counts whole; one that ended is lost.
@@ -59,6 +69,24 @@ pub(crate) fn peak_resident_kib(pid: u32) -> Result<u64> {
     kib(&text, "VmHWM:").with_context(|| format!("{file} has no VmHWM"))
 }
 
+/// How long some CPUs have been busy since the machine was started, with whatever it was; time that a hypervisor took from
+/// them is busy too. The kernel counts it in steps, so it is good to some percent of a second.
+pub(crate) fn busy(cores: &[Core]) -> Result<Duration> {
+    let file = "/proc/stat";
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let one = |core: &Core| busy_time(&text, *core).with_context(|| format!("{file} has no CPU {}", core.0));
+    cores.iter().map(one).sum()
+}
+
+/// Of `user nice system idle iowait irq softirq steal` all but idle and iowait, in USER_HZ (proc_stat(5)).
+fn busy_time(stat: &str, core: Core) -> Option<Duration> {
+    let name = format!("cpu{}", core.0);
+    let line = stat.lines().find(|line| line.split_whitespace().next() == Some(&name))?;
+    let fields: Vec<u64> = line.split_whitespace().skip(1).map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] = fields[..] else { return None };
+    Some(Duration::from_millis((user + nice + system + irq + softirq + steal) * MILLIS_OF_TICK))
+}
+
 /// The first field of a schedstat: time spent on a CPU, in nanoseconds. Time spent waiting for one is the second.
 fn cpu_time(schedstat: &str) -> Option<Duration> {
     let mut fields = schedstat.split_whitespace().map(str::parse::<u64>);
@@ -74,6 +102,7 @@ fn kib(status: &str, field: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cores::Cores;
 
     fn times(times: &[(u32, u64)]) -> CpuTimes {
         CpuTimes(times.iter().map(|&(id, nanos)| (id, Duration::from_nanos(nanos))).collect())
@@ -85,6 +114,15 @@ mod tests {
         for broken in ["", "468035451", "1 2", "a 2 3", "-1 2 3"] {
             assert_eq!(cpu_time(broken), None, "{broken:?}");
         }
+    }
+
+    #[test]
+    fn a_cpu_is_busy_unless_it_idles_or_waits() {
+        let stat = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 4000 5000 6 7 8 9 10\ncpu10 1 0 0 0 0 0 0 0 0 0\nintr 1 2\n";
+        assert_eq!(busy_time(stat, Core(0)), Some(Duration::from_millis(270)));
+        assert_eq!(busy_time(stat, Core(10)), Some(Duration::from_millis(10)));
+        assert_eq!(busy_time(stat, Core(1)), None);
+        assert_eq!(busy_time("cpu0 1 2 x\n", Core(0)), None);
     }
 
     #[test]
@@ -114,5 +152,8 @@ mod tests {
         }
         assert!(resident_kib([id]).unwrap() > 100);
         assert!(CpuTimes::read([u32::MAX]).is_err());
+        assert!(!CpuTimes::read_living([u32::MAX, id]).0.is_empty());
+        let first = Cores::claim().unwrap().proxies;
+        assert!(busy(&[first]).unwrap() > Duration::ZERO);
     }
 }

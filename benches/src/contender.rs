@@ -112,6 +112,12 @@ impl Running {
         self.proxies.iter().map(Process::pid)
     }
 
+    /// The ids of all its processes.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
+        let all = self.proxies.iter().chain(&self.control_plane).chain([&self.origin]);
+        all.map(Process::pid)
+    }
+
     /// The id of the origin.
     pub(crate) fn origin_pid(&self) -> u32 {
         self.origin.pid()

@@ -6,21 +6,24 @@
 
 mod accept;
 mod account;
-mod client;
 mod contender;
 mod cores;
+mod descriptors;
 mod figures;
 mod fleet;
 mod latencies;
 mod load;
 mod machine;
+mod memory;
 mod origin;
+mod poll;
 mod process;
 mod relay;
 mod report;
 mod rounds;
 mod scenario;
 mod site;
+mod wire;
 
 use std::fs;
 use std::num::NonZeroU32;
@@ -93,13 +96,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread for every part, since each has one core or a share of one.
+/// One thread for every part, since each has one core or a share of one. What a request passes has no runtime at all.
 fn run(cli: Cli) -> Result<()> {
+    match &cli.part {
+        Some(Part::Origin(args)) => return origin::serve(args),
+        Some(Part::Load(args)) => return load::generate(args),
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("no runtime can be started")?.block_on(async {
         match cli.part {
-            Some(Part::Origin(args)) => origin::serve(args).await,
-            Some(Part::Load(args)) => load::generate(args).await,
+            Some(Part::Origin(_) | Part::Load(_)) => Ok(()),
             Some(Part::Relay(args)) => relay::serve(args).await,
             Some(Part::Fleet(plan)) => fleet::show(plan).await,
             Some(Part::FleetProxies(args)) => fleet::drive(args).await,

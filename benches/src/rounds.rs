@@ -1,29 +1,32 @@
 //! The measurement: contenders take turns on the same work, A B C A B C, so that what else happens on the machine
-//! happens to all of them. A run with any error is void: it is reported, and none of its figures counts.
+//! happens to all of them. All of a scenario run at the same time, idle while it is not their turn. A run with any error
+//! is void: it is reported, and none of its figures counts.
 
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use crate::account::{CpuTimes, resident_kib};
-use crate::client::{Connection, Target};
 use crate::contender::{Contender, Running};
-use crate::figures::{Cost, Figures};
-use crate::load::{self, Answered, Said};
-use crate::process::{Program, last_lines};
-use crate::scenario::{Exchange, Scenario};
+use crate::figures::Figures;
+use crate::load::{Answered, Args, Said};
+use crate::scenario::{Scenario, Work};
 use crate::site::Site;
 
-/// What every request asks for.
-const PATH: &str = "/items/17?view=full";
+use self::driver::Driver;
+use self::reading::Reading;
+
+mod driver;
+mod reading;
+
 /// A contender must answer through its whole chain within this time.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 /// How long after a failed probe the next one is made.
 const PROBE_EVERY: Duration = Duration::from_millis(20);
+/// Attempts to start a contender in one scenario; after these it has no turn any more.
+const MAX_STARTS: u32 = 3;
+/// What comes at a fixed rate comes seldom: it is measured this much longer.
+const OPEN_LONGER: f64 = 4.0 / 3.0;
 
 /// What is measured, how often and how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,32 +49,35 @@ pub(crate) struct Outcome {
     pub(crate) rounds: Vec<Result<Figures, String>>,
 }
 
-/// The load while it runs.
-struct Driver {
-    child: Child,
-    pid: u32,
-    lines: Lines<BufReader<ChildStdout>>,
-    log: std::path::PathBuf,
-}
-
-/// The accounts at one moment.
-struct Reading {
-    at: Instant,
-    proxies: CpuTimes,
-    work: CpuTimes,
+/// A contender among the others of a scenario.
+struct Seat {
+    contender: Contender,
+    scenario: Scenario,
+    running: Option<Running>,
+    starts: u32,
+    /// Why it could not be started the last time.
+    absent: String,
 }
 
 impl Plan {
     /// What can be quoted.
     pub(crate) fn full() -> Self {
-        let (warmup, measured) = (Duration::from_secs(1), Duration::from_secs(5));
+        let (warmup, measured) = (Duration::from_millis(300), Duration::from_millis(1500));
         Self { scenarios: Scenario::ALL.to_vec(), rounds: 5, warmup, measured }
     }
 
     /// Enough to see that it works.
     pub(crate) fn quick() -> Self {
-        let (warmup, measured) = (Duration::from_millis(500), Duration::from_millis(1500));
+        let (warmup, measured) = (Duration::from_millis(200), Duration::from_millis(700));
         Self { rounds: 2, warmup, measured, ..Self::full() }
+    }
+
+    /// Warm-up and measured time of one turn.
+    fn times(&self, scenario: Scenario) -> (Duration, Duration) {
+        match scenario.work() {
+            Work::Open { .. } => (self.warmup, self.measured.mul_f64(OPEN_LONGER)),
+            _ => (self.warmup, self.measured),
+        }
     }
 }
 
@@ -87,60 +93,108 @@ impl Outcome {
     }
 }
 
-/// Runs the plan, saying on standard error what is being done.
+/// Runs the scenarios of a plan that are about load, saying on standard error what is being done.
 pub(crate) async fn run(plan: &Plan, site: &Site) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for &scenario in &plan.scenarios {
-        let new = |contender| Outcome { scenario, contender, rounds: Vec::new() };
-        let mut turns: Vec<Outcome> = scenario.contenders().iter().copied().map(new).collect();
-        for round in 1..=plan.rounds {
-            for turn in &mut turns {
-                let result = measure(plan, turn, site).await.map_err(|error| format!("{error:#}"));
-                let told = match &result {
-                    Ok(figures) => {
-                        format!("{:.1} CPU us/request", figures.cpu_us_per_request.unwrap_or_default())
-                    }
-                    Err(why) => format!("void: {why}"),
-                };
-                eprintln!("{scenario} round {round} of {}, {}: {told}", plan.rounds, turn.contender);
-                turn.rounds.push(result);
-            }
-        }
-        outcomes.extend(turns);
+        outcomes.extend(take_turns(plan, scenario, site).await?);
     }
     Ok(outcomes)
 }
 
-/// One run: start, measure, end.
-async fn measure(plan: &Plan, turn: &Outcome, site: &Site) -> Result<Figures> {
-    let mut running = turn.contender.start(turn.scenario, site).await?;
-    let Some(Exchange::Requests { body_bytes, .. }) = turn.scenario.work().exchange() else {
-        bail!("there is no load for {}", turn.scenario);
-    };
-    let target = Target {
-        address: running.entry,
-        host: running.host.parse().context("the host is no header value")?,
-        path: PATH.parse().context("the path is no URI")?,
-        body_bytes,
-    };
-    let measured = match probe(&target).await {
-        Ok(()) => under_load(plan, body_bytes, (site, &running)).await,
-        Err(error) => Err(error),
-    };
-    let alive = running.check();
-    running.end().await?;
-    // A process that ended is the cause, what the load saw is its effect.
-    alive?;
+async fn take_turns(plan: &Plan, scenario: Scenario, site: &Site) -> Result<Vec<Outcome>> {
+    let mut seats: Vec<Seat> =
+        scenario.contenders().iter().map(|&contender| Seat::new(scenario, contender)).collect();
+    let new = |&contender| Outcome { scenario, contender, rounds: Vec::new() };
+    let mut outcomes: Vec<Outcome> = scenario.contenders().iter().map(new).collect();
+    for seat in &mut seats {
+        seat.take(site).await;
+    }
+    for round in 1..=plan.rounds {
+        for place in 0..seats.len() {
+            seats[place].take(site).await;
+            let result = turn(plan, (&mut seats, place), site).await.map_err(|error| format!("{error:#}"));
+            let outcome = &mut outcomes[place];
+            eprintln!(
+                "{scenario} round {round} of {}, {}: {}",
+                plan.rounds,
+                outcome.contender,
+                told(&result)
+            );
+            outcome.rounds.push(result);
+        }
+    }
+    for seat in seats {
+        seat.leave().await?;
+    }
+    Ok(outcomes)
+}
+
+/// One run of the contender at that place, while the others have nothing to do.
+async fn turn(plan: &Plan, (seats, place): (&mut [Seat], usize), site: &Site) -> Result<Figures> {
+    let ours: Vec<u32> =
+        seats.iter().filter_map(|seat| seat.running.as_ref()).flat_map(Running::pids).collect();
+    let seat = &mut seats[place];
+    let Some(running) = &mut seat.running else { bail!("{}", seat.absent) };
+    let args = load_of(seat.scenario, running, plan.times(seat.scenario))?;
+    let measured = under_load(&args, (site, running), ours).await;
+    // A process that ended is the cause, what the load saw is its effect; and it takes a fresh start.
+    if let Err(ended) = running.check() {
+        seat.running = None;
+        return Err(ended);
+    }
     measured
 }
 
+impl Seat {
+    fn new(scenario: Scenario, contender: Contender) -> Self {
+        Self { contender, scenario, running: None, starts: 0, absent: String::new() }
+    }
+
+    /// Starts it if it does not run, and waits until it answers.
+    async fn take(&mut self, site: &Site) {
+        if self.running.is_some() || self.starts >= MAX_STARTS {
+            return;
+        }
+        self.starts += 1;
+        match self.start(site).await {
+            Ok(running) => self.running = Some(running),
+            Err(error) => self.absent = format!("{error:#}"),
+        }
+    }
+
+    async fn start(&self, site: &Site) -> Result<Running> {
+        let mut running = self.contender.start(self.scenario, site).await?;
+        let args = load_of(self.scenario, &running, (Duration::ZERO, Duration::ZERO))?;
+        let answers = probe(&args.probe(), (site, &running)).await;
+        running.check()?;
+        answers.map(|()| running)
+    }
+
+    async fn leave(self) -> Result<()> {
+        match self.running {
+            Some(running) => running.end().await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn load_of(scenario: Scenario, running: &Running, times: (Duration, Duration)) -> Result<Args> {
+    let args = Args::of(scenario, running.entry, running.host, times);
+    args.with_context(|| format!("{scenario} is not about load"))
+}
+
 /// Waits until a request goes all the way through.
-async fn probe(target: &Target) -> Result<()> {
+async fn probe(args: &Args, place: (&Site, &Running)) -> Result<()> {
     let deadline = Instant::now() + ANSWERS_WITHIN;
     loop {
-        let answer = timeout(ANSWERS_WITHIN, async { Connection::open(target).await?.ask().await }).await;
-        match answer.map_err(|_| anyhow!("no answer came")).flatten() {
-            Ok(()) => return Ok(()),
+        let answered = async {
+            let driver = Driver::start(args, place)?;
+            let (said, ()) = driver.run(args, || Ok(()), |()| Ok(())).await?;
+            answered(&said)
+        };
+        match answered.await {
+            Ok(_) => return Ok(()),
             Err(error) if Instant::now() > deadline => {
                 return Err(error.context(format!("not one good answer within {ANSWERS_WITHIN:?}")));
             }
@@ -149,79 +203,32 @@ async fn probe(target: &Target) -> Result<()> {
     }
 }
 
-async fn under_load(plan: &Plan, body_bytes: usize, (site, running): (&Site, &Running)) -> Result<Figures> {
-    let mut driver = Driver::start(plan, body_bytes, (site, running))?;
-    let begun = driver.line(plan.warmup).await?;
-    let before = Reading::take(running, driver.pid)?;
-    if begun != load::BEGIN {
-        bail!("the load said {begun:?} instead of {:?}", load::BEGIN);
-    }
-    let said = driver.line(plan.measured).await?;
-    let after = Reading::take(running, driver.pid)?;
-    let cost = after.since(&before, resident_kib(running.proxy_pids())?);
-    driver.end().await?;
+async fn under_load(args: &Args, (site, running): (&Site, &Running), ours: Vec<u32>) -> Result<Figures> {
+    let driver = Driver::start(args, (site, running))?;
+    let load = driver.pid();
+    let read = || Reading::take(running, (load, &ours), site);
+    let (said, cost) = driver.run(args, read, |before| Ok(read()?.since(&before, running)?)).await?;
     let answered = answered(&said)?;
-    Figures::new(&answered, &cost).context("no request was answered in the measured time")
+    Figures::new(&answered, &cost).context("nothing came back in the measured time")
 }
 
 fn answered(said: &str) -> Result<Answered> {
     match serde_json::from_str(said).with_context(|| format!("the load said {said:?}"))? {
         Said::Answered(answered) => Ok(answered),
-        Said::Failed { connections, first } => {
-            bail!("{connections} connections failed, the first: {first}")
-        }
+        Said::Failed(why) => Err(anyhow!(why)),
     }
 }
 
-impl Driver {
-    fn start(plan: &Plan, body_bytes: usize, (site, running): (&Site, &Running)) -> Result<Self> {
-        let flags = [
-            ("--target", running.entry.to_string()),
-            ("--host", running.host.to_owned()),
-            ("--path", PATH.to_owned()),
-            ("--body-bytes", body_bytes.to_string()),
-            ("--connections", 64.to_string()),
-            ("--warmup", format!("{}ms", plan.warmup.as_millis())),
-            ("--measured", format!("{}ms", plan.measured.as_millis())),
-        ];
-        let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-        let args = std::iter::once("load".to_owned()).chain(flags).collect();
-        let program = Program { name: "load", path: &site.benches, args, core: site.cores.work };
-        let (mut child, log) = program.spawn(running.dir(), Stdio::piped())?;
-        let pid = child.id().context("the load ended at once")?;
-        let out = child.stdout.take().context("the load has no standard output")?;
-        Ok(Self { child, pid, lines: BufReader::new(out).lines(), log })
-    }
-
-    /// Its next line, which is due after `due`.
-    async fn line(&mut self, due: Duration) -> Result<String> {
-        // Its own patience ends first; the rest is for a machine that is busy.
-        let line = timeout(due + 2 * load::PATIENCE, self.lines.next_line()).await;
-        let line =
-            line.map_err(|_| anyhow!("the load has said nothing for {:?}", due + 2 * load::PATIENCE))?;
-        line?.with_context(|| format!("the load ended too early{}", last_lines(&self.log)))
-    }
-
-    async fn end(mut self) -> Result<()> {
-        let ended = timeout(load::PATIENCE, self.child.wait()).await;
-        let status = ended.map_err(|_| anyhow!("the load does not end"))??;
-        if !status.success() {
-            bail!("the load ended with {status}{}", last_lines(&self.log));
-        }
-        Ok(())
-    }
-}
-
-impl Reading {
-    fn take(running: &Running, load: u32) -> Result<Self> {
-        let proxies = CpuTimes::read(running.proxy_pids())?;
-        let work = CpuTimes::read([running.origin_pid(), load])?;
-        Ok(Self { at: Instant::now(), proxies, work })
-    }
-
-    fn since(&self, earlier: &Self, rss_kib: u64) -> Cost {
-        let proxies = self.proxies.since(&earlier.proxies);
-        let work = self.work.since(&earlier.work);
-        Cost { wall: self.at - earlier.at, proxies, work, others: Duration::ZERO, rss_kib }
+/// What there is to say of a run at once.
+fn told(result: &Result<Figures, String>) -> String {
+    let figures = match result {
+        Ok(figures) => figures,
+        Err(why) => return format!("void: {why}"),
+    };
+    match figures {
+        Figures { cpu_us_per_request: Some(cpu), .. } => format!("{cpu:.1} CPU us/request"),
+        Figures { cpu_s_per_gb: Some(cpu), .. } => format!("{cpu:.2} CPU s/GB"),
+        Figures { latency: Some(latency), .. } => format!("p50 {:.0} us", latency.p50_us),
+        _ => "done".to_owned(),
     }
 }
