@@ -25,6 +25,8 @@ pub(crate) use connection::Connection;
 pub(crate) use exchange::Exchange;
 pub(crate) use forward::{Arrived, Outgoing, send};
 pub(crate) use headers::apply;
-pub(crate) use hygiene::{BodyLength, FORWARDED_CLIENT_CERT, check_request, check_response, fit_version};
+pub(crate) use hygiene::{
+    BodyLength, FORWARDED_CLIENT_CERT, Fields, check_request, check_response, fit_version,
+};
 pub(crate) use trace::{TRACEPARENT, keep_or_start};
 pub(crate) use tunnel::{Answered, finish, prepare_switch};

@@ -9,7 +9,9 @@ use hyper::body::Incoming;
 use outrigger_model::inbound::MtlsMode;
 use outrigger_model::policy::ConnectionPolicy;
 
-use crate::http::{self, Arrived, Body, BodyLength, Connection, DownstreamSecurity, Exchange, Outgoing};
+use crate::http::{
+    self, Arrived, Body, BodyLength, Connection, DownstreamSecurity, Exchange, Fields, Outgoing,
+};
 use crate::reason::{Reason, Refusal};
 use crate::telemetry::Way;
 use crate::upstream::{Message, Security, Target};
@@ -47,11 +49,14 @@ async fn stages(
     // 3. Only what can be read in one way goes on.
     let (mut parts, body) = request.into_parts();
     let body = Body::of_request(body, parts.version);
-    let asked = http::check_request(&mut parts)?;
+    let fields = Fields::of(&parts.headers);
+    let asked = http::check_request(&mut parts, fields)?;
     let worker = exchange.connection.worker.clone();
     // Only proxies say who a caller is; no application is to believe a caller that says it itself.
-    parts.headers.remove(http::FORWARDED_CLIENT_CERT);
-    worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, rng));
+    if fields.have(Fields::FORWARDED_CLIENT_CERT) {
+        parts.headers.remove(http::FORWARDED_CLIENT_CERT);
+    }
+    worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, fields, rng));
     exchange.record.traced(parts.headers.get(http::TRACEPARENT));
 
     // 4. To the application, in the version the request came in.
@@ -66,8 +71,10 @@ async fn stages(
 
     // 5. What goes back. Only proxies say why they answered themselves.
     let mut arrived = Arrived { response, lease: None };
-    http::check_response(&mut arrived.response, &asked)?;
-    arrived.response.headers_mut().remove(http::REASON);
+    let fields = http::check_response(&mut arrived.response, &asked)?;
+    if fields.have(Fields::REASON) {
+        arrived.response.headers_mut().remove(http::REASON);
+    }
     Ok(http::Answered { arrived, downstream, asked, deadline: None })
 }
 

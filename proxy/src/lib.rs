@@ -13,6 +13,7 @@ pub mod upstream;
 pub mod reason;
 pub mod snapshot;
 pub mod worker;
+pub mod alarms;
 pub mod telemetry;
 pub mod demand;
 pub mod xds;

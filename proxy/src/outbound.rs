@@ -7,7 +7,7 @@ use ::http::{Request, Response};
 use hyper::body::Incoming;
 use outrigger_model::route::{RequestHead, select};
 
-use crate::http::{self, Body, Connection, Exchange, Plan};
+use crate::http::{self, Body, Connection, Exchange, Fields, Plan};
 use crate::reason::{Reason, Refusal};
 use crate::snapshot::{Action, Destination, DestinationId, Forward, Handling, Route, Routes, Snapshot};
 use crate::telemetry::Way;
@@ -34,9 +34,10 @@ async fn stages(
     // 2. Only what can be read in one way goes on.
     let (mut parts, body) = request.into_parts();
     let body = Body::of_request(body, parts.version);
-    let asked = http::check_request(&mut parts)?;
+    let fields = Fields::of(&parts.headers);
+    let asked = http::check_request(&mut parts, fields)?;
     let worker = exchange.connection.worker.clone();
-    worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, rng));
+    worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, fields, rng));
     exchange.record.traced(parts.headers.get(http::TRACEPARENT));
 
     // 3. What was dialled decides the routes; what Host says does not.
@@ -71,8 +72,8 @@ async fn stages(
     let mut arrived = http::attempts(exchange, &plan, request).await?;
 
     // 7. What goes back.
-    http::check_response(&mut arrived.response, &asked)?;
-    http::believe_reason(&mut arrived);
+    let fields = http::check_response(&mut arrived.response, &asked)?;
+    http::believe_reason(&mut arrived, fields);
     http::apply(&backend.response_headers, arrived.response.headers_mut());
     http::apply(&route.response_headers, arrived.response.headers_mut());
     Ok(http::Answered { arrived, downstream, asked, deadline })

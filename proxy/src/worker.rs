@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Cache};
 use outrigger_base::lifecycle::Drain;
 use outrigger_base::tls::MeshTls;
 
+use crate::alarms::Alarms;
 use crate::demand::Demand;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{LocalTelemetry, Telemetry, Way};
@@ -73,6 +74,8 @@ pub struct Worker {
     pub pools: Pools,
     /// Metric handles this worker has looked up before.
     pub telemetry: LocalTelemetry,
+    /// Deadlines of requests.
+    pub alarms: Alarms,
     snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     rng: RefCell<fastrand::Rng>,
 }
@@ -84,6 +87,7 @@ impl Worker {
             index,
             pools: Pools::new(shared.clone()),
             telemetry: LocalTelemetry::new(&shared.telemetry),
+            alarms: Alarms::default(),
             snapshot: RefCell::new(Cache::new(shared.snapshot.clone())),
             rng: RefCell::new(fastrand::Rng::new()),
             shared,

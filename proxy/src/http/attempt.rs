@@ -12,14 +12,15 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use outrigger_model::policy::RetryPolicy;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::answer::{REASON, grpc_status};
 use super::exchange::Exchange;
 use super::forward::{self, Arrived, Failed, Outgoing};
-use super::hygiene::{BodyLength, fit_version};
+use super::hygiene::{BodyLength, Fields, fit_version};
 use super::{Body, connection::Connection};
+use crate::alarms::{Alarms, Late};
 use crate::reason::{Reason, Refusal, Seen};
 use crate::snapshot::Forward;
 use crate::telemetry::Protection;
@@ -113,7 +114,10 @@ impl<'a> Loop<'a> {
             Wanted::Collected => {
                 let collecting = Box::pin(collect(request));
                 match plan.deadline {
-                    Some(deadline) => timeout_at(deadline, collecting).await.map_err(|_| Reason::Timeout)?,
+                    Some(deadline) => {
+                        let collected = connection.worker.alarms.until(deadline, collecting).await;
+                        collected.map_err(|Late| Reason::Timeout)?
+                    }
                     None => collecting.await,
                 }
             }
@@ -147,7 +151,7 @@ impl<'a> Loop<'a> {
         let to = Outgoing { target: &target, policy: &config.connection, lease: Some(&lease) };
         let end = self.end_of_try();
         let sending = forward::send(&self.connection.worker, &to, &mut self.message);
-        let sent = within_time(end, sending).await;
+        let sent = within_time((&self.connection.worker.alarms, end), sending).await;
         let now = Instant::now();
         match sent {
             Ok(response) => {
@@ -260,11 +264,11 @@ fn upstream_version(declared: UpstreamProtocol, downstream: HttpVersion) -> Http
 }
 
 async fn within_time<T>(
-    end: Option<Instant>,
+    (alarms, end): (&Alarms, Option<Instant>),
     sending: impl Future<Output = Result<T, Failed>>,
 ) -> Result<T, Failed> {
     let Some(end) = end else { return sending.await };
-    timeout_at(end, sending).await.unwrap_or_else(|_| {
+    alarms.until(end, sending).await.unwrap_or_else(|Late| {
         let cause = "no response head in time".to_owned();
         Err(Failed { reason: Reason::Timeout, seen: Seen::Perhaps, cause })
     })
@@ -311,18 +315,20 @@ fn judge(status: StatusCode, grpc: bool, headers: &http::HeaderMap) -> Outcome {
 
 /// Only a proxy says why it answered itself, and only a peer whose identity was verified has one: its proxy takes the field
 /// out of what applications answer. What others say of reasons is not passed on.
-pub(crate) fn believe_reason(arrived: &mut Arrived) {
-    if !is_verified(arrived) {
+pub(crate) fn believe_reason(arrived: &mut Arrived, fields: Fields) {
+    if fields.have(Fields::REASON) && !is_verified(arrived) {
         arrived.response.headers_mut().remove(REASON);
     }
 }
 
 /// Whether the proxy of the peer says that its application cannot have seen the request.
 fn never_seen(arrived: &Arrived) -> bool {
+    if !is_verified(arrived) {
+        return false;
+    }
     let said = arrived.response.headers().get(REASON).and_then(|value| value.to_str().ok());
     let word = said.and_then(|said| said.split(';').next());
-    is_verified(arrived)
-        && word.and_then(Reason::from_word).is_some_and(|reason| reason.seen() == Seen::Never)
+    word.and_then(Reason::from_word).is_some_and(|reason| reason.seen() == Seen::Never)
 }
 
 fn is_verified(arrived: &Arrived) -> bool {

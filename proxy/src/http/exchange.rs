@@ -8,12 +8,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::answer::grpc_status;
 use super::connection::Connection;
 use super::forward::Arrived;
 use super::{Body, BodyError};
+use crate::alarms::Alarm;
 use crate::reason::Reason;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{RequestLine, RequestRecord, Way};
@@ -101,7 +102,7 @@ impl Exchange {
             record: self.record,
             grpc: self.grpc,
             lease: arrived.lease,
-            deadline: deadline.map(|at| Box::pin(tokio::time::sleep_until(at))),
+            deadline: deadline.map(|at| self.connection.worker.alarms.at(at)),
             _ended: self.ended,
         };
         Response::from_parts(parts, Body::Streaming(Box::new(streaming)))
@@ -119,7 +120,7 @@ pub struct Streaming {
     record: RequestRecord,
     grpc: bool,
     lease: Option<Lease>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Alarm>,
     _ended: Ended,
 }
 
@@ -128,14 +129,16 @@ impl Streaming {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(deadline) = &mut self.deadline
+            && deadline.poll(cx).is_ready()
         {
             self.lease = None;
             self.record.reason(Reason::Timeout);
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         }
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+        match ready!(polled) {
             Some(Ok(frame)) => {
                 self.passed(&frame);
                 Poll::Ready(Some(Ok(frame)))

@@ -28,6 +28,47 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
+/// Which fields that matter to a proxy a head has: found in one pass, so that what is not there is not looked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Fields(u16);
+
+impl Fields {
+    pub(crate) const CONNECTION: Self = Self(1);
+    pub(crate) const UPGRADE: Self = Self(1 << 1);
+    pub(crate) const TE: Self = Self(1 << 2);
+    pub(crate) const KEEP_ALIVE: Self = Self(1 << 3);
+    pub(crate) const PROXY_CONNECTION: Self = Self(1 << 4);
+    pub(crate) const TRANSFER_ENCODING: Self = Self(1 << 5);
+    pub(crate) const FORWARDED_CLIENT_CERT: Self = Self(1 << 6);
+    pub(crate) const TRACE: Self = Self(1 << 7);
+    pub(crate) const REASON: Self = Self(1 << 8);
+
+    /// Those of a head.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        headers.keys().fold(Self::default(), |found, name| Self(found.0 | Self::named(name.as_str()).0))
+    }
+
+    /// Whether it has one of `any`.
+    pub(crate) fn have(self, any: Self) -> bool {
+        self.0 & any.0 != 0
+    }
+
+    fn named(name: &str) -> Self {
+        match name {
+            "connection" => Self::CONNECTION,
+            "upgrade" => Self::UPGRADE,
+            "te" => Self::TE,
+            "keep-alive" => Self::KEEP_ALIVE,
+            "proxy-connection" => Self::PROXY_CONNECTION,
+            "transfer-encoding" => Self::TRANSFER_ENCODING,
+            "x-forwarded-client-cert" => Self::FORWARDED_CLIENT_CERT,
+            "traceparent" | "tracestate" => Self::TRACE,
+            "x-outrigger-reason" => Self::REASON,
+            _ => Self::default(),
+        }
+    }
+}
+
 /// What a request is besides a message: decided once, before routing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Checked {
@@ -40,15 +81,17 @@ pub(crate) enum Checked {
 }
 
 /// Checks and cleans a request head. `Err` is never forwarded.
-pub(crate) fn check_request(parts: &mut RequestParts) -> Result<Checked, Reason> {
+pub(crate) fn check_request(parts: &mut RequestParts, fields: Fields) -> Result<Checked, Reason> {
     if parts.headers.len() > MAX_FIELDS || is_large_http2(parts) {
         return Err(Reason::HeadersTooLarge);
     }
     check_target(parts)?;
-    check_transfer_encoding(parts)?;
-    let checked = wanted(parts);
-    let trailers = accepts_trailers(&parts.headers);
-    strip_hop_by_hop(&mut parts.headers);
+    if fields.have(Fields::TRANSFER_ENCODING) {
+        check_transfer_encoding(parts)?;
+    }
+    let checked = wanted(parts, fields);
+    let trailers = fields.have(Fields::TE) && accepts_trailers(&parts.headers);
+    strip_hop_by_hop(&mut parts.headers, fields);
     if trailers {
         parts.headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -171,11 +214,14 @@ fn check_transfer_encoding(parts: &mut RequestParts) -> Result<(), Reason> {
     Ok(())
 }
 
-fn wanted(parts: &RequestParts) -> Checked {
+fn wanted(parts: &RequestParts, fields: Fields) -> Checked {
     if parts.method == Method::CONNECT {
         return Checked::Connect;
     }
-    if parts.version != Version::HTTP_11 || !names_token(&parts.headers, b"upgrade") {
+    if !fields.have(Fields::UPGRADE)
+        || parts.version != Version::HTTP_11
+        || !names_token(&parts.headers, b"upgrade")
+    {
         return Checked::Plain;
     }
     let mut values = parts.headers.get_all(UPGRADE).iter();
@@ -211,16 +257,21 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// Removes hop-by-hop fields and what Connection nominates, but never the fields that frame the message or name its host.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+fn strip_hop_by_hop(headers: &mut HeaderMap, fields: Fields) {
+    if fields.have(Fields::CONNECTION) {
         strip_nominated(headers);
         headers.remove(CONNECTION);
-        headers.remove(UPGRADE);
-        headers.remove(KEEP_ALIVE);
         headers.remove(HTTP2_SETTINGS);
     }
-    for name in [UPGRADE, TE, PROXY_CONNECTION, KEEP_ALIVE] {
-        headers.remove(name);
+    for (field, name) in [
+        (Fields::UPGRADE, UPGRADE),
+        (Fields::TE, TE),
+        (Fields::PROXY_CONNECTION, PROXY_CONNECTION),
+        (Fields::KEEP_ALIVE, KEEP_ALIVE),
+    ] {
+        if fields.have(field) {
+            headers.remove(name);
+        }
     }
 }
 
@@ -269,8 +320,10 @@ fn fit_http1(parts: &mut RequestParts, fallback_host: &str, body: BodyLength) {
             parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
     }
-    parts.version = Version::HTTP_11;
-    if !parts.headers.contains_key(HOST) {
+    // HTTP/1.1 has a Host here, or it would have been refused; only CONNECT has lost it.
+    let from = std::mem::replace(&mut parts.version, Version::HTTP_11);
+    let perhaps_without = from != Version::HTTP_11 || parts.method == Method::CONNECT;
+    if perhaps_without && !parts.headers.contains_key(HOST) {
         let host = parts.uri.authority().map_or(fallback_host, Authority::as_str);
         if let Ok(host) = HeaderValue::from_str(host) {
             parts.headers.insert(HOST, host);
@@ -311,28 +364,26 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Checks and cleans a response head. `Err` is answered with 502.
-pub(crate) fn check_response<B>(response: &mut Response<B>, asked: &Checked) -> Result<(), Reason> {
+pub(crate) fn check_response<B>(response: &mut Response<B>, asked: &Checked) -> Result<Fields, Reason> {
     let status = response.status();
     let switches = status == StatusCode::SWITCHING_PROTOCOLS;
     let accepted = switches && switch_was_asked(response.headers(), asked);
     if (switches && !accepted) || status.as_u16() > 599 || (status.is_informational() && !switches) {
         return Err(Reason::UpstreamProtocol);
     }
-    check_response_framing(response.headers())?;
+    let fields = Fields::of(response.headers());
+    if fields.have(Fields::TRANSFER_ENCODING) {
+        check_response_framing(response.headers())?;
+        response.headers_mut().remove(TRANSFER_ENCODING);
+    }
     *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
     let upgrade = if accepted { headers.get(UPGRADE).cloned() } else { None };
-    if headers.contains_key(CONNECTION) {
-        strip_nominated(headers);
-        headers.remove(CONNECTION);
-    }
-    for name in [TRANSFER_ENCODING, KEEP_ALIVE, PROXY_CONNECTION, UPGRADE] {
-        headers.remove(name);
-    }
+    strip_hop_by_hop(headers, fields);
     if let Some(upgrade) = upgrade {
         switch_to(headers, upgrade);
     }
-    Ok(())
+    Ok(fields)
 }
 
 /// Says on this hop that the protocol is to be switched.

@@ -3,14 +3,21 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::hygiene::Fields;
+
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Length of a version 00 `traceparent`, in bytes.
 const LENGTH: usize = 55;
 
-/// Makes sure the request belongs to a trace. A new one is not sampled: nobody exports spans of it yet.
-pub(crate) fn keep_or_start(headers: &mut HeaderMap, rng: &mut fastrand::Rng) {
+/// Makes sure the request belongs to a trace. A new one is not sampled: nobody exports spans of it yet. `fields` are those the
+/// head came with.
+pub(crate) fn keep_or_start(headers: &mut HeaderMap, fields: Fields, rng: &mut fastrand::Rng) {
+    if !fields.have(Fields::TRACE) {
+        headers.insert(TRACEPARENT, start(rng));
+        return;
+    }
     let mut values = headers.get_all(TRACEPARENT).iter();
     let first = values.next();
     let single = values.next().is_none();
@@ -61,6 +68,11 @@ mod tests {
 
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
+    fn ensure(headers: &mut HeaderMap, rng: &mut fastrand::Rng) {
+        let fields = Fields::of(headers);
+        keep_or_start(headers, fields, rng);
+    }
+
     #[test]
     fn a_valid_trace_is_kept_and_an_invalid_one_replaced() {
         for (given, kept) in [
@@ -77,7 +89,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(TRACEPARENT, HeaderValue::from_static(given));
             headers.insert(TRACESTATE, HeaderValue::from_static("a=1"));
-            keep_or_start(&mut headers, &mut fastrand::Rng::with_seed(1));
+            ensure(&mut headers, &mut fastrand::Rng::with_seed(1));
             assert_eq!(headers[TRACEPARENT] == given, kept, "{given}");
             assert_eq!(headers.contains_key(TRACESTATE), kept, "{given}");
             assert!(is_valid(headers[TRACEPARENT].as_bytes()));
@@ -87,10 +99,10 @@ mod tests {
     #[test]
     fn two_values_are_not_a_trace_and_none_starts_one() {
         let mut headers = HeaderMap::new();
-        keep_or_start(&mut headers, &mut fastrand::Rng::with_seed(1));
+        ensure(&mut headers, &mut fastrand::Rng::with_seed(1));
         assert!(is_valid(headers[TRACEPARENT].as_bytes()));
         headers.append(TRACEPARENT, HeaderValue::from_static(GOOD));
-        keep_or_start(&mut headers, &mut fastrand::Rng::with_seed(2));
+        ensure(&mut headers, &mut fastrand::Rng::with_seed(2));
         assert_eq!(headers.get_all(TRACEPARENT).iter().count(), 1);
     }
 }
