@@ -4,7 +4,6 @@
 //! itself it is the origin, the load, and the byte relay that shows the floor. Figures are compared within one run on
 //! one machine only. It knows the mesh as its users do: by command line, YAML and what the kernel says of its processes.
 
-mod accept;
 mod account;
 mod contender;
 mod cores;
@@ -101,13 +100,13 @@ fn run(cli: Cli) -> Result<()> {
     match &cli.part {
         Some(Part::Origin(args)) => return origin::serve(args),
         Some(Part::Load(args)) => return load::generate(args),
+        Some(Part::Relay(args)) => return relay::serve(args),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("no runtime can be started")?.block_on(async {
         match cli.part {
-            Some(Part::Origin(_) | Part::Load(_)) => Ok(()),
-            Some(Part::Relay(args)) => relay::serve(args).await,
+            Some(Part::Origin(_) | Part::Load(_) | Part::Relay(_)) => Ok(()),
             Some(Part::Fleet(plan)) => fleet::show(plan).await,
             Some(Part::FleetProxies(args)) => fleet::drive(args).await,
             None => until_signal(cli.measure).await,

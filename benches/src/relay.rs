@@ -1,34 +1,35 @@
 //! The floor: copies bytes between two connections and looks at none of them, so it costs what the kernel costs and,
-//! in a pair, what mutual TLS costs.
+//! in a pair, what mutual TLS costs. What comes in with one read goes out with one write.
 //!
 //! Its TLS is that of the mesh (algorithms, certificates, verification), so that a sidecar is compared with a relay
 //! that does the same work below HTTP.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use outrigger_base::lifecycle::ready;
-use outrigger_base::tls::{Alpn, Credentials, MeshTls, endpoint_name};
-use outrigger_control_plane::ca::root::Root;
-use outrigger_control_plane::ca::store::Store;
-use outrigger_model::identity::SpiffeId;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::ClientConfig;
-use rustls::client::Resumption;
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::accept;
+use crate::poll::{self, Poll, Ready};
 
-const TRUST_DOMAIN: &str = "cluster.local";
-/// The life of a relay's certificate.
-const VALIDITY: Duration = Duration::from_secs(24 * 3600);
+use self::end::{End, Received};
+use self::joint::Joint;
+
+mod end;
+mod joint;
+
+/// Bytes read at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// How often one direction is copied before the other connections have their turn.
+const COPIES_IN_A_ROW: usize = 8;
+/// Connections relayed at once.
+const MAX_CONNECTIONS: usize = 16_384;
+/// The token of the listener; those of connections come behind it, two each.
+const LISTENER: usize = 0;
 
 /// What a relay is told.
 #[derive(Debug, clap::Args)]
@@ -59,136 +60,185 @@ enum Side {
     Downstream,
 }
 
-/// How a relay joins its two connections.
-#[derive(Clone)]
-enum Joint {
-    Plain,
-    TlsUpstream(TlsConnector),
-    TlsDownstream(TlsAcceptor),
+/// Relays until it is killed.
+pub(crate) fn serve(args: &Args) -> Result<()> {
+    let joint = Joint::build(args.tls, args.data.as_deref())?;
+    let listener = poll::listen(args.listen).with_context(|| format!("cannot listen at {}", args.listen))?;
+    let address = poll::local_address(&listener)?;
+    let mut relay = Relay::new(listener, args.to, joint)?;
+    ready::write(args.ready_file.as_deref(), None, &json!({ "listen": address }))?;
+    loop {
+        relay.turn(None)?;
+    }
 }
 
-/// Relays until it is killed.
-pub(crate) async fn serve(args: Args) -> Result<()> {
-    let joint = Joint::build(args.tls, args.data.as_deref())?;
-    let listener = TcpListener::bind(args.listen).await;
-    let listener = listener.with_context(|| format!("cannot listen at {}", args.listen))?;
-    ready::write(args.ready_file.as_deref(), None, &json!({ "listen": listener.local_addr()? }))?;
-    let to = args.to;
-    accept::each(listener, move |downstream| {
-        let joint = joint.clone();
-        async move {
-            // The load counts a lost connection as an error; here is told why.
-            if let Err(error) = joint.relay(downstream, to).await {
-                eprintln!("relay to {to}: {error:#}");
+/// All connections of a relay.
+struct Relay {
+    poll: Poll,
+    listener: OwnedFd,
+    to: SocketAddr,
+    joint: Joint,
+    pairs: Vec<Option<Pair>>,
+    /// Places that are free.
+    free: Vec<usize>,
+    /// Who has more to copy.
+    again: Vec<usize>,
+    buffer: Box<[u8]>,
+}
+
+/// Two connections that belong together: downstream and upstream.
+struct Pair {
+    ends: [End; 2],
+    /// From which end nothing comes any more.
+    over: [bool; 2],
+    /// From which end something may have come that could not be taken yet.
+    waiting: [bool; 2],
+    /// Which end is not told of again, because it has said its last.
+    hung_up: [bool; 2],
+}
+
+impl Relay {
+    fn new(listener: OwnedFd, to: SocketAddr, joint: Joint) -> Result<Self> {
+        let poll = Poll::new().context("nothing can be waited for")?;
+        poll.add(&listener, LISTENER)?;
+        let (pairs, free, again) = (Vec::new(), Vec::new(), Vec::new());
+        let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
+        Ok(Self { poll, listener, to, joint, pairs, free, again, buffer })
+    }
+
+    /// Waits for something to come, and copies it.
+    fn turn(&mut self, timeout: Option<Duration>) -> Result<()> {
+        let timeout = if self.again.is_empty() { timeout } else { Some(Duration::ZERO) };
+        let again = std::mem::take(&mut self.again);
+        let count = self.poll.wait(timeout).context("nothing can be waited for")?;
+        for index in 0..count {
+            let ready = self.poll.ready(index);
+            match ready.token.checked_sub(LISTENER + 1) {
+                Some(place) => self.go_on(place / 2, Some((place % 2, ready))),
+                None => self.accept()?,
             }
         }
-    })
-    .await
+        again.into_iter().for_each(|place| self.go_on(place, None));
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<()> {
+        while let Some(downstream) = poll::accept(&self.listener).context("no connection can be accepted")? {
+            let upstream =
+                poll::connect(self.to, None).with_context(|| format!("cannot connect to {}", self.to))?;
+            let place = self.free.pop().unwrap_or(self.pairs.len());
+            if place == self.pairs.len() {
+                if place == MAX_CONNECTIONS {
+                    bail!("there are more than {MAX_CONNECTIONS} connections");
+                }
+                self.pairs.push(None);
+            }
+            let token = LISTENER + 1 + 2 * place;
+            self.poll.add(&downstream, token)?;
+            self.poll.add(&upstream, token + 1)?;
+            let (downstream, upstream) = (TcpStream::from(downstream), TcpStream::from(upstream));
+            let ends = self.joint.ends(downstream, (upstream, self.to))?;
+            self.pairs[place] =
+                Some(Pair { ends, over: [false; 2], waiting: [false; 2], hung_up: [false; 2] });
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, place: usize, ready: Option<(usize, Ready)>) {
+        // What is told of a connection that has just been closed comes too late.
+        let Some(Some(pair)) = self.pairs.get_mut(place) else { return };
+        let step = pair.go_on(ready, &mut self.buffer).unwrap_or_else(|error| {
+            // The load counts a lost connection as an error; here is told why.
+            if !is_hang_up(&error) {
+                eprintln!("relay to {}: {error:#}", self.to);
+            }
+            Step::Close
+        });
+        match step {
+            Step::Wait => {}
+            Step::Again => self.again.push(place),
+            Step::Close => {
+                self.pairs[place] = None;
+                self.free.push(place);
+            }
+        }
+    }
 }
 
-impl Joint {
-    fn build(tls: Option<Side>, data: Option<&Path>) -> Result<Self> {
-        let (Some(side), Some(data)) = (tls, data) else { return Ok(Self::Plain) };
-        let tls = mesh_tls(data)?;
-        Ok(match side {
-            Side::Upstream => {
-                Self::TlsUpstream(TlsConnector::from(without_resumption(&tls.client(Alpn::Tcp))))
+/// What comes next on a connection.
+enum Step {
+    Wait,
+    Again,
+    Close,
+}
+
+impl Pair {
+    /// Copies what can be copied. `ready` says which end was told of; nobody is when there was more than one turn's.
+    fn go_on(&mut self, ready: Option<(usize, Ready)>, buffer: &mut [u8]) -> Result<Step> {
+        if let Some((end, ready)) = ready {
+            self.waiting[end] = true;
+            self.hung_up[end] |= ready.ended;
+            // An event also says that there is room again.
+            self.ends[end].flush()?;
+        }
+        for from in 0..2 {
+            if self.waiting[from] && !self.over[from] {
+                self.copy(from, buffer)?;
             }
-            Side::Downstream => Self::TlsDownstream(TlsAcceptor::from(tls.server())),
+        }
+        let is_over = |from: usize| self.over[from] && self.ends[1 - from].has_ended();
+        Ok(if is_over(0) && is_over(1) {
+            Step::Close
+        } else if (0..2).any(|from| self.waiting[from] && !self.over[from] && !self.ends[1 - from].is_full())
+        {
+            Step::Again
+        } else {
+            Step::Wait
         })
     }
 
-    async fn relay(self, downstream: TcpStream, to: SocketAddr) -> Result<()> {
-        let upstream = TcpStream::connect(to).await.context("cannot connect")?;
-        upstream.set_nodelay(true)?;
-        match self {
-            Self::Plain => copy(downstream, upstream).await,
-            Self::TlsUpstream(tls) => {
-                let upstream = tls.connect(endpoint_name(to), upstream).await.context("no TLS upstream")?;
-                copy(downstream, upstream).await
+    /// Copies from one end to the other, until nothing comes, nothing more can be sent, or it is others' turn.
+    fn copy(&mut self, from: usize, buffer: &mut [u8]) -> Result<()> {
+        let [downstream, upstream] = &mut self.ends;
+        let (source, sink) = if from == 0 { (downstream, upstream) } else { (upstream, downstream) };
+        for _ in 0..COPIES_IN_A_ROW {
+            // A handshake needs what comes whether or not the other end has room.
+            if sink.is_full() && !source.is_handshaking() {
+                return Ok(());
             }
-            Self::TlsDownstream(tls) => {
-                let downstream = tls.accept(downstream).await.context("no TLS downstream")?;
-                copy(downstream, upstream).await
+            match source.receive(buffer)? {
+                Received::Nothing => {
+                    self.waiting[from] = false;
+                    return Ok(());
+                }
+                Received::Bytes { bytes, more } => {
+                    if !bytes.is_empty() {
+                        sink.send(bytes)?;
+                    }
+                    source.flush()?;
+                    if !more && !self.hung_up[from] {
+                        self.waiting[from] = false;
+                        return Ok(());
+                    }
+                }
+                Received::Last(bytes) => {
+                    if !bytes.is_empty() {
+                        sink.send(bytes)?;
+                    }
+                    self.over[from] = true;
+                    return sink.end();
+                }
             }
         }
+        Ok(())
     }
 }
 
-/// Copies both ways until both have ended.
-async fn copy<D, U>(mut downstream: D, mut upstream: U) -> Result<()>
-where
-    D: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
-{
-    copy_bidirectional(&mut downstream, &mut upstream).await.context("the connection broke")?;
-    Ok(())
-}
-
-/// TLS with a certificate signed by the root in `data`, which is made by the first that comes.
-fn mesh_tls(data: &Path) -> Result<MeshTls> {
-    let now = SystemTime::now();
-    let root = Root::open(&Store::open(data)?, now)?;
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("no key can be made")?;
-    let identity = SpiffeId::new(TRUST_DOMAIN, "bench", "relay")?;
-    let certificate = root.sign_workload(&identity, &key, VALIDITY, now)?;
-    let credentials = Credentials {
-        chain: vec![certificate.der().clone()],
-        key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        roots: vec![root.certificate().clone()],
-        trust_domain: TRUST_DOMAIN.to_owned(),
-    };
-    MeshTls::build(&credentials).map_err(|error| anyhow!(Arc::new(error)))
-}
-
-/// Every connection costs a whole handshake: the relay is the floor where that is measured.
-fn without_resumption(config: &ClientConfig) -> Arc<ClientConfig> {
-    let mut config = config.clone();
-    config.resumption = Resumption::disabled();
-    Arc::new(config)
+/// Somebody has gone without saying so, as the load may at the end of a run.
+fn is_hang_up(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(ErrorKind::BrokenPipe | ErrorKind::ConnectionReset))
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::task::JoinSet;
-
-    use super::*;
-
-    /// Starts a relay on a free port.
-    async fn start(tasks: &mut JoinSet<()>, joint: Joint, to: SocketAddr) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tasks.spawn(async move {
-            let (downstream, _) = listener.accept().await.unwrap();
-            joint.relay(downstream, to).await.unwrap();
-        });
-        address
-    }
-
-    #[tokio::test]
-    async fn a_pair_carries_bytes_and_ends_both_ways() {
-        let data = tempfile::tempdir().unwrap();
-        let mut tasks = JoinSet::new();
-        let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let far = Joint::build(Some(Side::Downstream), Some(data.path())).unwrap();
-        let far = start(&mut tasks, far, origin.local_addr().unwrap()).await;
-        let near = Joint::build(Some(Side::Upstream), Some(data.path())).unwrap();
-        let near = start(&mut tasks, near, far).await;
-
-        let mut client = TcpStream::connect(near).await.unwrap();
-        client.write_all(b"ping").await.unwrap();
-        client.shutdown().await.unwrap();
-        let (mut served, _) = origin.accept().await.unwrap();
-        let mut asked = String::new();
-        served.read_to_string(&mut asked).await.unwrap();
-        served.write_all(b"pong").await.unwrap();
-        drop(served);
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        assert_eq!((asked.as_str(), answer.as_str()), ("ping", "pong"));
-        while let Some(task) = tasks.join_next().await {
-            task.unwrap();
-        }
-    }
-}
+mod tests;
