@@ -13,6 +13,8 @@ mod fleet;
 mod latencies;
 mod load;
 mod machine;
+mod measure;
+mod measurement;
 mod memory;
 mod origin;
 mod poll;
@@ -21,10 +23,12 @@ mod relay;
 mod report;
 mod rounds;
 mod scenario;
+mod sheet;
 mod site;
+mod targets;
+mod versions;
 mod wire;
 
-use std::fs;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,7 +64,8 @@ struct MeasureArgs {
     /// How often every contender has its turn [default: 5, or 2 with --quick]
     #[arg(long, value_name = "N")]
     rounds: Option<NonZeroU32>,
-    /// Write the report as Markdown to this file too
+    /// Write the report to this file, its charts beside it [default: benches/REPORT.md for everything in full,
+    /// else target/bench/REPORT.md]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -126,14 +131,14 @@ async fn until_signal(args: MeasureArgs) -> Result<()> {
 async fn measure(args: MeasureArgs) -> Result<()> {
     let plan = plan(&args);
     let site = Site::prepare()?;
-    let machine = machine::describe(&site);
-    let outcomes = rounds::run(&plan, &site).await?;
-    let report = report::markdown(&plan, &machine, &outcomes);
-    println!("{report}");
-    if let Some(file) = &args.out {
-        fs::write(file, &report).with_context(|| format!("cannot write the report to {}", file.display()))?;
-    }
-    match outcomes.iter().find(|outcome| outcome.figures().next().is_none()) {
+    let file = report::file(&plan, args.out.as_deref(), &site.benches);
+    let machine = machine::describe(&plan.scenarios, &site);
+    let sheet = measurement::run(&plan, &site).await?;
+    let report = report::make(&plan, &machine, &sheet);
+    println!("{}", report.markdown);
+    report::write(&report, &file)?;
+    eprintln!("targets: {} The report is {}", report::tally(&sheet, &plan), file.display());
+    match sheet.empty().next() {
         Some(empty) => bail!("{} has no valid round of {}", empty.contender, empty.scenario),
         None => Ok(()),
     }

@@ -81,18 +81,6 @@ impl Plan {
     }
 }
 
-impl Outcome {
-    /// The figures of the valid rounds.
-    pub(crate) fn figures(&self) -> impl Iterator<Item = &Figures> {
-        self.rounds.iter().flatten()
-    }
-
-    /// Why the void rounds are void.
-    pub(crate) fn voids(&self) -> impl Iterator<Item = &str> {
-        self.rounds.iter().filter_map(|round| round.as_ref().err().map(String::as_str))
-    }
-}
-
 /// Runs the scenarios of a plan that are about load, saying on standard error what is being done.
 pub(crate) async fn run(plan: &Plan, site: &Site) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
