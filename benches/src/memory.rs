@@ -5,9 +5,10 @@
 //! (anonymous) are told too. All of it is read from `smaps_rollup`, which is exact: `VmRSS` lags behind by some pages
 //! for each CPU, and that is as much as a hundred connections of a frugal proxy.
 
+use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, sleep};
 
 use crate::contender::{Contender, Door, Running};
@@ -15,7 +16,8 @@ use crate::rounds::Plan;
 use crate::scenario::{Scenario, Work};
 use crate::site::Site;
 
-use self::resident::{Resident, Settling};
+pub(crate) use self::resident::Resident;
+use self::resident::{KIB_OF_MIB, Settling};
 use self::visit::Visit;
 
 mod resident;
@@ -31,50 +33,45 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 /// How long after a failed request the next one is made.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
-const KIB_OF_MIB: f64 = 1024.0;
 
-/// What the starts of one contender came to: one figure for each valid start.
+/// All starts of one contender in one scenario.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MemoryOutcome {
+    pub(crate) scenario: Scenario,
     pub(crate) contender: Contender,
-    /// Resident after one request, in MiB.
-    pub(crate) idle_mib: Vec<f64>,
-    /// Of that, the proportional share, in MiB.
-    pub(crate) idle_pss_mib: Vec<f64>,
-    /// Of that, what is no file's, in MiB.
-    pub(crate) idle_anonymous_mib: Vec<f64>,
-    /// Resident with all connections of S7 idle, in MiB.
-    pub(crate) connected_mib: Vec<f64>,
-    /// What each of these connections added, in KiB.
-    pub(crate) kib_per_connection: Vec<f64>,
-    /// Resident in the large mesh of S7x, in MiB.
-    pub(crate) big_mib: Vec<f64>,
-    /// Of that, the proportional share, in MiB.
-    pub(crate) big_pss_mib: Vec<f64>,
-    /// Of that, what is no file's, in MiB.
-    pub(crate) big_anonymous_mib: Vec<f64>,
-    /// Why the other starts are void.
-    pub(crate) voids: Vec<String>,
+    /// One for each start, in order: the figures, or why the start is void.
+    pub(crate) starts: Vec<Result<MemoryFigures, String>>,
+}
+
+/// What one start came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum MemoryFigures {
+    /// S7: after one request; with all connections idle; and what each of these added, in KiB.
+    Held { idle: Resident, connected: Resident, kib_per_connection: f64 },
+    /// S7x: in the large mesh.
+    Mesh(Resident),
 }
 
 /// Runs S7 and S7x as far as the plan has them, saying on standard error what is being done.
 pub(crate) async fn run(plan: &Plan, site: &Site) -> Result<Vec<MemoryOutcome>> {
-    let mut outcomes: Vec<MemoryOutcome> =
-        Scenario::S7.contenders().iter().copied().map(MemoryOutcome::new).collect();
+    let mut outcomes = Vec::new();
     for &scenario in plan.scenarios.iter().filter(|scenario| is_of_memory(**scenario)) {
+        let new =
+            |contender: &Contender| MemoryOutcome { scenario, contender: *contender, starts: Vec::new() };
+        let mut turns: Vec<MemoryOutcome> = scenario.contenders().iter().map(new).collect();
         let starts = plan.rounds.min(MOST_STARTS);
         for start in 1..=starts {
-            for outcome in &mut outcomes {
-                let told = match outcome.measure(scenario, site).await {
-                    Ok(told) => told,
-                    Err(error) => {
-                        outcome.voids.push(format!("{scenario}: {error:#}"));
-                        format!("void: {error:#}")
-                    }
+            for turn in &mut turns {
+                let figures = measure(turn, site).await.map_err(|error| format!("{error:#}"));
+                let told = match &figures {
+                    Ok(figures) => figures.to_string(),
+                    Err(why) => format!("void: {why}"),
                 };
-                eprintln!("{scenario} start {start} of {starts}, {}: {told}", outcome.contender);
+                eprintln!("{scenario} start {start} of {starts}, {}: {told}", turn.contender);
+                turn.starts.push(figures);
             }
         }
+        outcomes.extend(turns);
     }
     Ok(outcomes)
 }
@@ -84,109 +81,90 @@ pub(crate) fn is_of_memory(scenario: Scenario) -> bool {
     matches!(scenario.work(), Work::Hold { .. } | Work::Mesh { .. })
 }
 
-impl MemoryOutcome {
-    fn new(contender: Contender) -> Self {
-        Self {
-            contender,
-            idle_mib: Vec::new(),
-            idle_pss_mib: Vec::new(),
-            idle_anonymous_mib: Vec::new(),
-            connected_mib: Vec::new(),
-            kib_per_connection: Vec::new(),
-            big_mib: Vec::new(),
-            big_pss_mib: Vec::new(),
-            big_anonymous_mib: Vec::new(),
-            voids: Vec::new(),
-        }
-    }
-
-    /// One fresh start; returns what there is to tell of it.
-    async fn measure(&mut self, scenario: Scenario, site: &Site) -> Result<String> {
-        match scenario.work() {
-            Work::Mesh { .. } => {
-                let (running, doors) = self.contender.start_large(scenario, site).await?;
-                let big = finish(in_mesh(&running, &doors, scenario).await, running).await?;
-                Ok(self.add_big(big))
-            }
-            Work::Hold { connections } => {
-                let running = self.contender.start(scenario, site).await?;
-                let held = finish(with_connections(&running, connections, scenario).await, running).await?;
-                Ok(self.add_held(&held))
-            }
-            _ => Ok("is not about memory".to_owned()),
-        }
-    }
-
-    fn add_big(&mut self, big: Resident) -> String {
-        self.big_mib.push(mib(big.rss_kib));
-        self.big_pss_mib.push(mib(big.pss_kib));
-        self.big_anonymous_mib.push(mib(big.anonymous_kib));
-        format!("{:.1} MiB", mib(big.rss_kib))
-    }
-
-    fn add_held(&mut self, held: &Held) -> String {
-        let per_connection = held.kib_per_connection();
-        self.idle_mib.push(mib(held.idle.rss_kib));
-        self.idle_pss_mib.push(mib(held.idle.pss_kib));
-        self.idle_anonymous_mib.push(mib(held.idle.anonymous_kib));
-        self.connected_mib.push(mib(held.connected.rss_kib));
-        self.kib_per_connection.push(per_connection);
-        format!("{:.1} MiB idle, {per_connection:.2} KiB a connection", mib(held.idle.rss_kib))
-    }
-}
-
-/// What one start of S7 came to.
-struct Held {
-    idle: Resident,
-    connected: Resident,
-    connections: usize,
-}
-
-impl Held {
-    fn kib_per_connection(&self) -> f64 {
+impl MemoryFigures {
+    fn held(idle: Resident, connected: Resident, connections: usize) -> Self {
         // Memory may also have been given back.
-        (self.connected.rss_kib as f64 - self.idle.rss_kib as f64) / self.connections as f64
+        let kib_per_connection = KIB_OF_MIB * (connected.rss_mib - idle.rss_mib) / connections as f64;
+        Self::Held { idle, connected, kib_per_connection }
+    }
+}
+
+impl fmt::Display for MemoryFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held { idle, kib_per_connection, .. } => {
+                write!(f, "{:.1} MiB idle, {kib_per_connection:.2} KiB a connection", idle.rss_mib)
+            }
+            Self::Mesh(resident) => write!(f, "{:.1} MiB", resident.rss_mib),
+        }
+    }
+}
+
+/// One fresh start.
+async fn measure(turn: &MemoryOutcome, site: &Site) -> Result<MemoryFigures> {
+    let scenario = turn.scenario;
+    match scenario.work() {
+        Work::Mesh { .. } => {
+            let (running, doors) = turn.contender.start_large(scenario, site).await?;
+            finish(in_mesh(&running, &doors, scenario).await, running).await
+        }
+        Work::Hold { connections } => {
+            let running = turn.contender.start(scenario, site).await?;
+            finish(with_connections(&running, connections, scenario).await, running).await
+        }
+        _ => bail!("{scenario} is not about memory"),
     }
 }
 
 /// Ends what was started. A process that ended by itself is the cause of what was seen.
-async fn finish<T>(measured: Result<T>, mut running: Running) -> Result<T> {
+async fn finish(measured: Result<MemoryFigures>, mut running: Running) -> Result<MemoryFigures> {
     let alive = running.check();
     running.end().await?;
     alive?;
     measured
 }
 
-async fn in_mesh(running: &Running, doors: &[Door], scenario: Scenario) -> Result<Resident> {
+async fn in_mesh(running: &Running, doors: &[Door], scenario: Scenario) -> Result<MemoryFigures> {
     for door in doors {
         first_answer(door, scenario).await?;
     }
-    settled(running).await
+    Ok(MemoryFigures::Mesh(settled(running).await?))
 }
 
-async fn with_connections(running: &Running, connections: usize, scenario: Scenario) -> Result<Held> {
+async fn with_connections(
+    running: &Running,
+    connections: usize,
+    scenario: Scenario,
+) -> Result<MemoryFigures> {
     let door = Door { address: running.entry, host: running.host.to_owned() };
     first_answer(&door, scenario).await?;
     let idle = settled(running).await?;
-    let mut held = Vec::with_capacity(connections);
-    // One after the other: one connection to the origin is enough, so only those of clients are counted.
-    for place in 0..connections {
-        let asked = async { Visit::open(&door).await?.ask(scenario).await };
-        held.push(asked.await.with_context(|| format!("connection {} of {connections}", place + 1))?);
+    let mut visits = Vec::with_capacity(connections);
+    for place in 1..=connections {
+        let opened = Visit::open(&door).await;
+        visits.push(opened.with_context(|| format!("connection {place} of {connections}"))?);
+    }
+    // All ask before one is answered, as clients do that have woken up together: what a proxy needs for so many
+    // requests at once, and connections to the origin that it keeps, count for what they are.
+    for (place, visit) in (1..).zip(&mut visits) {
+        visit.ask(scenario).await.with_context(|| format!("connection {place} of {connections}"))?;
+    }
+    for (place, visit) in (1..).zip(&mut visits) {
+        visit.hear().await.with_context(|| format!("connection {place} of {connections}"))?;
     }
     let connected = settled(running).await?;
-    for (place, visit) in held.iter().enumerate() {
-        visit.check_open().with_context(|| format!("connection {} of {connections}", place + 1))?;
+    for (place, visit) in (1..).zip(&visits) {
+        visit.check_open().with_context(|| format!("connection {place} of {connections}"))?;
     }
-    Ok(Held { idle, connected, connections })
+    Ok(MemoryFigures::held(idle, connected, connections))
 }
 
 /// Waits until a request goes all the way through.
 async fn first_answer(door: &Door, scenario: Scenario) -> Result<()> {
     let deadline = Instant::now() + ANSWERS_WITHIN;
     loop {
-        match async { Visit::open(door).await?.ask(scenario).await }.await {
-            Ok(_) => return Ok(()),
+        match visit(door, scenario).await {
+            Ok(()) => return Ok(()),
             Err(error) if Instant::now() > deadline => {
                 return Err(error.context(format!("not one good answer within {ANSWERS_WITHIN:?}")));
             }
@@ -195,49 +173,44 @@ async fn first_answer(door: &Door, scenario: Scenario) -> Result<()> {
     }
 }
 
+async fn visit(door: &Door, scenario: Scenario) -> Result<()> {
+    let mut visit = Visit::open(door).await?;
+    visit.ask(scenario).await?;
+    visit.hear().await
+}
+
 /// The memory of all proxies together, once it has settled.
 async fn settled(running: &Running) -> Result<Resident> {
     let deadline = Instant::now() + SETTLES_WITHIN;
     let mut settling = Settling::new();
     loop {
         let resident = Resident::read(running.proxy_pids())?;
-        if settling.has_settled(resident.rss_kib) || Instant::now() >= deadline {
+        if settling.has_settled(resident.rss_mib) || Instant::now() >= deadline {
             return Ok(resident);
         }
         sleep(LOOK_EVERY).await;
     }
 }
 
-fn mib(kib: u64) -> f64 {
-    // Far below 2^53.
-    kib as f64 / KIB_OF_MIB
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn resident(rss_kib: u64) -> Resident {
-        Resident { rss_kib, pss_kib: rss_kib / 2, anonymous_kib: rss_kib / 4 }
+    fn resident(rss_mib: f64) -> Resident {
+        Resident { rss_mib, pss_mib: rss_mib / 2.0, anonymous_mib: rss_mib / 4.0 }
     }
 
     #[test]
     fn connections_share_what_they_added() {
-        let mut outcome = MemoryOutcome::new(Contender::Nginx);
-        let held = Held { idle: resident(10 * 1024), connected: resident(12 * 1024), connections: 1000 };
-        assert_eq!(outcome.add_held(&held), "10.0 MiB idle, 2.05 KiB a connection");
-        assert_eq!((&outcome.idle_mib[..], &outcome.connected_mib[..]), (&[10.0][..], &[12.0][..]));
-        assert_eq!((&outcome.idle_pss_mib[..], &outcome.idle_anonymous_mib[..]), (&[5.0][..], &[2.5][..]));
-        assert_eq!(outcome.kib_per_connection, [2.048]);
-        let shrunk = Held { connected: resident(9 * 1024), ..held };
-        assert_eq!(shrunk.kib_per_connection(), -1.024);
+        let held = MemoryFigures::held(resident(10.0), resident(12.0), 1000);
+        assert_eq!(held.to_string(), "10.0 MiB idle, 2.05 KiB a connection");
+        let shrunk = MemoryFigures::held(resident(10.0), resident(9.0), 1000);
+        assert_eq!(shrunk.to_string(), "10.0 MiB idle, -1.02 KiB a connection");
     }
 
     #[test]
     fn only_two_scenarios_are_about_memory() {
         let found: Vec<Scenario> = Scenario::ALL.into_iter().filter(|s| is_of_memory(*s)).collect();
         assert_eq!(found, [Scenario::S7, Scenario::S7x]);
-        // One outcome has the figures of both.
-        assert_eq!(Scenario::S7.contenders(), Scenario::S7x.contenders());
     }
 }

@@ -12,6 +12,9 @@ use crate::scenario::Protocol;
 
 /// Idle connections kept for an upstream: as many as there are requests at once, so that none has to connect.
 const KEPT: u32 = 1024;
+/// The same for each of many upstreams: room for them is taken at the start, and a thousand times that much would not
+/// be what anybody configures.
+const KEPT_EACH: u32 = 16;
 /// Connections of the process on both sides.
 const CONNECTIONS: u32 = 4096;
 /// Requests on one connection, and streams of it at once: more than there ever are.
@@ -62,7 +65,9 @@ fn stream(hop: &Hop<'_>) -> String {
 }
 
 fn http(hop: &Hop<'_>) -> String {
-    let kept = format!("    keepalive {KEPT};\n    keepalive_requests {MANY};\n    keepalive_timeout 1h;\n");
+    let connections = if hop.services.len() == 1 { KEPT } else { KEPT_EACH };
+    let kept =
+        format!("    keepalive {connections};\n    keepalive_requests {MANY};\n    keepalive_timeout 1h;\n");
     let upstreams: String = hop.services.iter().map(|service| upstream(service, &kept)).collect();
     let is_http2 = matches!(hop.downstream.protocol, Protocol::Http2 | Protocol::Grpc);
     let h2 = if is_http2 { " http2" } else { "" };

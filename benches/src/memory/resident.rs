@@ -7,25 +7,26 @@ use anyhow::{Context, Result};
 
 /// Looks that must agree: a second of them.
 const LOOKS: usize = 6;
-/// By how much they may differ, in percent.
-const AGREE_PERCENT: u64 = 1;
+/// By how much they may differ, as a share of the least.
+const AGREE: f64 = 0.01;
+pub(super) const KIB_OF_MIB: f64 = 1024.0;
 
-/// Memory of some processes together, in KiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Resident {
+/// Memory of some processes together, in MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Resident {
     /// Everything that is in memory.
-    pub(super) rss_kib: u64,
+    pub(crate) rss_mib: f64,
     /// The same, but a page that several processes have counts as their share of it.
-    pub(super) pss_kib: u64,
+    pub(crate) pss_mib: f64,
     /// What is no file's.
-    pub(super) anonymous_kib: u64,
+    pub(crate) anonymous_mib: f64,
 }
 
 /// Looks at memory until it stays as it is.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     /// The last looks, at most [`LOOKS`].
-    looks: VecDeque<u64>,
+    looks: VecDeque<f64>,
 }
 
 impl Resident {
@@ -37,19 +38,20 @@ impl Resident {
             let text = fs::read_to_string(&file)
                 .with_context(|| format!("cannot read {file}: the process is gone, or is somebody else's"))?;
             let one = Self::parse(&text).with_context(|| format!("{file} says {text:?}"))?;
-            all.rss_kib += one.rss_kib;
-            all.pss_kib += one.pss_kib;
-            all.anonymous_kib += one.anonymous_kib;
+            all.rss_mib += one.rss_mib;
+            all.pss_mib += one.pss_mib;
+            all.anonymous_mib += one.anonymous_mib;
         }
         Ok(all)
     }
 
     fn parse(smaps_rollup: &str) -> Option<Self> {
-        let kib = |name: &str| {
+        let mib = |name: &str| {
             let value = smaps_rollup.lines().find_map(|line| line.strip_prefix(name))?;
-            value.trim().strip_suffix("kB")?.trim().parse().ok()
+            let kib: u32 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+            Some(f64::from(kib) / KIB_OF_MIB)
         };
-        Some(Self { rss_kib: kib("Rss:")?, pss_kib: kib("Pss:")?, anonymous_kib: kib("Anonymous:")? })
+        Some(Self { rss_mib: mib("Rss:")?, pss_mib: mib("Pss:")?, anonymous_mib: mib("Anonymous:")? })
     }
 }
 
@@ -59,14 +61,14 @@ impl Settling {
     }
 
     /// Takes another look; says whether all of the last second agree.
-    pub(super) fn has_settled(&mut self, rss_kib: u64) -> bool {
+    pub(super) fn has_settled(&mut self, rss_mib: f64) -> bool {
         if self.looks.len() == LOOKS {
             self.looks.pop_front();
         }
-        self.looks.push_back(rss_kib);
-        let (least, most) = (self.looks.iter().min(), self.looks.iter().max());
-        let agree = least.zip(most).is_some_and(|(least, most)| most - least <= least * AGREE_PERCENT / 100);
-        self.looks.len() == LOOKS && agree
+        self.looks.push_back(rss_mib);
+        let least = self.looks.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = self.looks.iter().copied().fold(0.0, f64::max);
+        self.looks.len() == LOOKS && most - least <= least * AGREE
     }
 }
 
@@ -74,13 +76,13 @@ impl Settling {
 mod tests {
     use super::*;
 
-    const ROLLUP: &str = "55d0-7ffd ---p 00000000 00:00 0    [rollup]\nRss:               18204 kB\n\
-                          Pss:               12345 kB\nPss_Dirty:          6000 kB\nAnonymous:          6100 kB\n\
+    const ROLLUP: &str = "55d0-7ffd ---p 00000000 00:00 0    [rollup]\nRss:               18432 kB\n\
+                          Pss:               12288 kB\nPss_Dirty:          6000 kB\nAnonymous:          6144 kB\n\
                           LazyFree:              0 kB\n";
 
     #[test]
-    fn memory_is_read_in_kib() {
-        let resident = Resident { rss_kib: 18_204, pss_kib: 12_345, anonymous_kib: 6100 };
+    fn memory_is_read_in_mib() {
+        let resident = Resident { rss_mib: 18.0, pss_mib: 12.0, anonymous_mib: 6.0 };
         assert_eq!(Resident::parse(ROLLUP), Some(resident));
         assert_eq!(Resident::parse(&ROLLUP.replace("Anonymous", "Else")), None);
         assert_eq!(Resident::parse("Rss: many kB\n"), None);
@@ -89,20 +91,20 @@ mod tests {
     #[test]
     fn this_process_is_in_memory() {
         let resident = Resident::read([std::process::id()]).unwrap();
-        assert!(resident.rss_kib >= resident.pss_kib && resident.anonymous_kib > 0, "{resident:?}");
+        assert!(resident.rss_mib >= resident.pss_mib && resident.anonymous_mib > 0.0, "{resident:?}");
         let twice = Resident::read([std::process::id(); 2]).unwrap();
-        assert!(twice.rss_kib > resident.rss_kib);
+        assert!(twice.rss_mib > resident.rss_mib);
         assert!(Resident::read([u32::MAX]).is_err());
     }
 
     #[test]
     fn memory_has_settled_when_a_second_of_looks_agrees() {
         let mut settling = Settling::new();
-        let mut look = |rss_kib| settling.has_settled(rss_kib);
-        assert!([1000, 2000, 3000, 4000, 4010, 4020, 4030, 4040].iter().all(|rss_kib| !look(*rss_kib)));
-        assert!(look(4040), "six looks are within one percent");
-        assert!(!look(3990));
-        assert!(![4000, 4000, 4000, 4000].iter().any(|rss_kib| look(*rss_kib)));
-        assert!(look(4000));
+        let mut look = |rss_mib| settling.has_settled(rss_mib);
+        assert!([10.0, 20.0, 30.0, 40.0, 40.1, 40.2, 40.3, 40.4].iter().all(|rss_mib| !look(*rss_mib)));
+        assert!(look(40.4), "six looks are within one percent");
+        assert!(!look(39.9));
+        assert!(![40.0; 4].iter().any(|rss_mib| look(*rss_mib)));
+        assert!(look(40.0));
     }
 }

@@ -29,11 +29,17 @@ impl Visit {
         Ok(Self { stream, host: door.host.clone() })
     }
 
-    /// Asks once and reads the answer to its end.
-    pub(super) async fn ask(mut self, scenario: Scenario) -> Result<Self> {
-        let asked = timeout(ANSWERED_WITHIN, self.exchange(scenario)).await;
-        asked.map_err(|_| anyhow!("no whole answer within {ANSWERED_WITHIN:?}"))??;
-        Ok(self)
+    /// Asks once.
+    pub(super) async fn ask(&mut self, scenario: Scenario) -> Result<()> {
+        let (path, host) = (scenario.request_path(), &self.host);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n");
+        self.stream.write_all(request.as_bytes()).await.context("nothing can be asked")
+    }
+
+    /// Reads the answer to its end.
+    pub(super) async fn hear(&mut self) -> Result<()> {
+        let answered = timeout(ANSWERED_WITHIN, self.answer()).await;
+        answered.map_err(|_| anyhow!("no whole answer within {ANSWERED_WITHIN:?}"))?
     }
 
     /// Fails when the other side has closed it.
@@ -46,10 +52,7 @@ impl Visit {
         }
     }
 
-    async fn exchange(&mut self, scenario: Scenario) -> Result<()> {
-        let (path, host) = (scenario.request_path(), &self.host);
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\n\r\n");
-        self.stream.write_all(request.as_bytes()).await.context("nothing can be asked")?;
+    async fn answer(&mut self) -> Result<()> {
         let mut answer = Vec::new();
         while !is_whole(&answer)? {
             ensure!(answer.len() < MAX_ANSWER_BYTES, "the answer has more than {MAX_ANSWER_BYTES} bytes");
