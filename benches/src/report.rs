@@ -30,6 +30,7 @@ pub(crate) fn make(plan: &Plan, machine: &[String], sheet: &Sheet) -> Report {
     let judged = targets::judge(sheet, &plan.scenarios);
     let mut markdown = format!("# Side by side measurements\n\n{}\n", introduction(plan));
     markdown.push_str(&format!("\n## Targets\n\n{}\n\n{}\n", summary(&judged), verdicts(&judged)));
+    markdown.extend(warning(plan, sheet));
     markdown.push_str("\n## Made on\n\n");
     markdown.extend(machine.iter().map(|line| format!("- {line}\n")));
     let mut charts = Vec::new();
@@ -61,6 +62,19 @@ fn summary(judged: &[Judgement]) -> String {
     let (held, missed, unknown) = (count(Verdict::Held), count(Verdict::Missed), count(Verdict::Unknown));
     let unknown = if unknown > 0 { format!(", {unknown} not known") } else { String::new() };
     format!("{held} held, {missed} missed{unknown}.")
+}
+
+/// Which scenarios others had a part in, if any: no verdict on them counts.
+fn warning(plan: &Plan, sheet: &Sheet) -> Option<String> {
+    let disturbed = plan.scenarios.iter().filter(|&&scenario| sheet.of(scenario).any(limits::disturbed));
+    let names: Vec<String> = disturbed.map(|scenario| scenario.to_string()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "\n**Not for quoting: {}.** Others took more than {} % of a core while contenders had their turns.\n",
+            names.join(", "),
+            limits::DISTURBED_PERCENT,
+        )
+    })
 }
 
 fn verdicts(judged: &[Judgement]) -> String {

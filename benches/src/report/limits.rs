@@ -10,7 +10,7 @@ use super::table::{Cells, table};
 /// A core that is busier than this has nothing left to give, in percent: the rest are moments between two wake-ups.
 const FULL_PERCENT: f64 = 90.0;
 /// Others who took more than this of the two cores together, in percent of one, may have moved the figures.
-const DISTURBED_PERCENT: f64 = 10.0;
+pub(super) const DISTURBED_PERCENT: f64 = 10.0;
 
 const SHOWN: [Measure; 3] = [Measure::ProxyCore, Measure::WorkCore, Measure::Others];
 
@@ -23,6 +23,11 @@ pub(super) fn limits(scenario: Scenario, turns: &[&Turns]) -> Option<String> {
         let rows = turns.iter().map(|turns| row(scenario, turns));
         table(1, head.map(str::to_owned).collect(), rows.collect())
     })
+}
+
+/// Whether others took so much while these had their turns that the figures are not for quoting.
+pub(super) fn disturbed(turns: &Turns) -> bool {
+    turns.spread(Measure::Others).is_some_and(|others| others.median >= DISTURBED_PERCENT)
 }
 
 fn row(scenario: Scenario, turns: &Turns) -> Cells {
@@ -45,8 +50,7 @@ fn limit(scenario: Scenario, turns: &Turns) -> String {
     } else {
         "neither core"
     };
-    let disturbed = median(Measure::Others) >= DISTURBED_PERCENT;
-    format!("{who}{}", if disturbed { ", disturbed" } else { "" })
+    format!("{who}{}", if disturbed(turns) { ", disturbed" } else { "" })
 }
 
 #[cfg(test)]

@@ -86,6 +86,18 @@ Void: Envoy, round 2:
 }
 
 #[test]
+fn a_scenario_that_others_disturbed_is_named_before_anything_is_believed() {
+    let calm = report(&s1(), &[Scenario::S1]);
+    assert!(!calm.markdown.contains("Not for quoting"), "{}", calm.markdown);
+    let mut busy = round(9.0);
+    busy.as_mut().unwrap().insert(Measure::Others, 40.0);
+    let turns = Turns { scenario: Scenario::S2, contender: Contender::Nginx, rounds: vec![busy] };
+    let report = report(&Sheet::new(vec![turns]), &[Scenario::S1, Scenario::S2]);
+    let line = "**Not for quoting: S2.** Others took more than 10 % of a core while contenders had their turns.";
+    assert!(report.markdown.lines().any(|found| found == line), "{}", report.markdown);
+}
+
+#[test]
 fn charts_are_linked_where_there_is_a_figure() {
     let sheet = s1();
     let report = report(&sheet, &[Scenario::S1, Scenario::S2]);
