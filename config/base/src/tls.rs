@@ -23,9 +23,13 @@ use crate::identity::{CertificateFacts, IdentityError, certificate_facts, peer_i
 use crate::keys::{KeyError, parse_chain_pem};
 
 mod describe;
+mod known;
 mod verify;
 
 pub use describe::{describe, describe_io};
+pub use known::KNOWN_CHAINS;
+
+use known::Known;
 
 /// For how many endpoints a client keeps session tickets.
 pub const RESUMABLE_ENDPOINTS: usize = 256;
@@ -78,6 +82,8 @@ pub struct MeshTls {
     h2: Arc<ClientConfig>,
     tcp: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    servers: Arc<verify::Servers>,
+    clients: Arc<verify::Clients>,
     identity: SpiffeId,
     facts: CertificateFacts,
 }
@@ -152,14 +158,16 @@ impl MeshTls {
             certificate_facts(&leaf).map_err(|e| TlsError::OwnCertificate(verify::identity_error(e)))?;
 
         let cert = Arc::new(SingleCertAndKey::from(key));
-        let client = client_config(provider.clone(), time.clone(), servers, cert.clone())?;
-        let server = server_config(provider, time, clients, cert)?;
+        let client = client_config(provider.clone(), time.clone(), servers.clone(), cert.clone())?;
+        let server = server_config(provider, time, clients.clone(), cert)?;
         let for_alpn = |alpn: Alpn| marked(&client, alpn);
         Ok(Self {
             http1: for_alpn(Alpn::Http1),
             h2: for_alpn(Alpn::H2),
             tcp: for_alpn(Alpn::Tcp),
             server: Arc::new(server),
+            servers,
+            clients,
             identity,
             facts,
         })
@@ -177,6 +185,18 @@ impl MeshTls {
     /// The configuration for accepting peers: every protocol of [`Alpn`], and only with a client certificate.
     pub fn server(&self) -> Arc<ServerConfig> {
         self.server.clone()
+    }
+
+    /// As [`verified_peer`], for a server that was dialled with [`client`](Self::client). A certificate that was met before
+    /// is not read again.
+    pub fn server_of(&self, connection: &CommonState) -> Result<SpiffeId, IdentityError> {
+        known_peer(&self.servers.known, connection)
+    }
+
+    /// As [`verified_peer`], for a client that was accepted with [`server`](Self::server). A certificate that was met before
+    /// is not read again.
+    pub fn client_of(&self, connection: &CommonState) -> Result<SpiffeId, IdentityError> {
+        known_peer(&self.clients.known, connection)
     }
 
     /// Our own identity.
@@ -214,6 +234,15 @@ pub fn verified_peer_at(connection: &CommonState, now: UnixTime) -> Result<Spiff
     let leaf = connection.peer_certificates().and_then(<[_]>::first).ok_or(IdentityError::NoCertificate)?;
     certificate_facts(leaf)?.check_time(now)?;
     peer_identity(leaf)
+}
+
+fn known_peer(known: &Known, connection: &CommonState) -> Result<SpiffeId, IdentityError> {
+    let now = UnixTime::now();
+    let leaf = connection.peer_certificates().and_then(<[_]>::first);
+    match leaf.and_then(|leaf| known.identity(leaf, now)) {
+        Some(identity) => Ok(identity),
+        None => verified_peer_at(connection, now),
+    }
 }
 
 /// The name under which a client remembers sessions of an endpoint. It is not sent: peers are known by SPIFFE id.

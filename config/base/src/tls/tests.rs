@@ -6,6 +6,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose as Usage, IsCa, KeyPair, SanType, date_time_ymd,
 };
+use rustls::client::danger::ServerCertVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConnection, Connection, Error, HandshakeKind, NamedGroup, ServerConnection};
 
 use super::*;
@@ -393,4 +395,49 @@ fn nothing_secret_is_printed() {
         format!("{:?}", mesh(&credentials)),
         "MeshTls { identity: spiffe://cluster.local/ns/shop/sa/web, .. }"
     );
+}
+
+#[test]
+fn a_chain_that_is_known_is_judged_again_when_anything_is_different() {
+    let ca = ca();
+    let (web, reviews) = (leaf(WEB).sign(&ca), mesh(&leaf(REVIEWS).sign(&ca)));
+    let [leaf] = &web.chain[..] else { panic!("a chain of one") };
+    let next_year = UnixTime::since_unix_epoch(Duration::from_secs(JUNE_2026_SECONDS) + 365 * DAY);
+    let mut forged = leaf.to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    let name = endpoint_name("127.0.0.1:9080".parse().unwrap());
+    let server = |leaf: &CertificateDer<'_>, now| {
+        reviews.servers.verify_server_cert(leaf, &[], &name, &[], now).map(drop).map_err(|e| describe(&e))
+    };
+    let client = |leaf: &CertificateDer<'_>, now| {
+        reviews.clients.verify_client_cert(leaf, &[], now).map(drop).map_err(|e| describe(&e))
+    };
+    for judge in [&server as &dyn Fn(&CertificateDer<'_>, UnixTime) -> Result<(), String>, &client] {
+        for _ in 0..2 {
+            assert_eq!(judge(leaf, june()), Ok(()));
+            let expired = judge(leaf, next_year).unwrap_err();
+            assert!(expired.starts_with("the certificate expired on"), "{expired}");
+            let refused = judge(&forged.clone().into(), june()).unwrap_err();
+            assert!(refused.starts_with("a signature does not match"), "{refused}");
+        }
+    }
+    // What one side has learnt is not believed on the other.
+    let servers_only = Leaf { usages: vec![Usage::ServerAuth], ..self::leaf(WEB) }.sign(&ca);
+    assert_eq!(server(&servers_only.chain[0], june()), Ok(()));
+    assert!(client(&servers_only.chain[0], june()).is_err());
+}
+
+#[test]
+fn a_peer_that_is_known_is_named_without_its_certificate_being_read() {
+    let ca = ca();
+    let (web, reviews) = (mesh(&leaf(WEB).sign(&ca)), mesh(&leaf(REVIEWS).sign(&ca)));
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let (client, server) = handshake(web.client(Alpn::Tcp), reviews.server());
+        assert_eq!(client.kind(), kind);
+        let shown = |side: &Side| side.connection.peer_certificates().unwrap()[0].clone();
+        let known =
+            |table: &Known, side: &Side| table.identity(&shown(side), june()).map(|id| id.to_string());
+        assert_eq!(known(&web.servers.known, &client), Some(REVIEWS.to_owned()));
+        assert_eq!(known(&reviews.clients.known, &server), Some(WEB.to_owned()));
+    }
 }

@@ -20,6 +20,7 @@ use rustls::{
 };
 
 use super::TlsError;
+use super::known::Known;
 use crate::identity::{IdentityError, peer_identity};
 
 /// Judges servers that we dial.
@@ -28,6 +29,7 @@ pub(super) struct Servers {
     roots: Arc<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
     trust_domain: Box<str>,
+    pub(super) known: Known,
 }
 
 /// Judges clients that dial us.
@@ -35,6 +37,7 @@ pub(super) struct Servers {
 pub(super) struct Clients {
     chain: Arc<dyn ClientCertVerifier>,
     trust_domain: Box<str>,
+    pub(super) known: Known,
 }
 
 pub(super) fn servers(
@@ -43,7 +46,7 @@ pub(super) fn servers(
     trust_domain: &str,
 ) -> Arc<Servers> {
     let algorithms = provider.signature_verification_algorithms;
-    Arc::new(Servers { roots, algorithms, trust_domain: trust_domain.into() })
+    Arc::new(Servers { roots, algorithms, trust_domain: trust_domain.into(), known: Known::default() })
 }
 
 pub(super) fn clients(
@@ -57,7 +60,7 @@ pub(super) fn clients(
         .clear_root_hint_subjects()
         .build()
         .map_err(|error| TlsError::Setup(Error::General(error.to_string())))?;
-    Ok(Arc::new(Clients { chain, trust_domain: trust_domain.into() }))
+    Ok(Arc::new(Clients { chain, trust_domain: trust_domain.into(), known: Known::default() }))
 }
 
 /// Judges our own certificate as peers will, on both sides, and gives our identity.
@@ -107,7 +110,10 @@ impl ServerCertVerifier for Servers {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.check(end_entity, intermediates, now)?;
+        if !self.known.holds(end_entity, intermediates, now) {
+            let identity = self.check(end_entity, intermediates, now)?;
+            self.known.remember(end_entity, intermediates, identity);
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -145,9 +151,12 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        trusted_identity(end_entity, &self.trust_domain)?;
-        Ok(verified)
+        if !self.known.holds(end_entity, intermediates, now) {
+            self.chain.verify_client_cert(end_entity, intermediates, now)?;
+            let identity = trusted_identity(end_entity, &self.trust_domain)?;
+            self.known.remember(end_entity, intermediates, identity);
+        }
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
