@@ -17,12 +17,20 @@ use tracing::debug;
 use crate::reason::{Reason, Seen};
 use crate::snapshot::OpaqueRoute;
 use crate::telemetry::{Protection, TcpLabels, TcpRecord, Way};
-use crate::upstream::{Cluster, ConnectionPermit, Lease, Outcome, PickContext, Security, Stream, dial};
+use crate::upstream::{
+    Cluster, ConnectionPermit, Lease, Outcome, PickContext, Security, Stream, dial, dial_plain,
+};
 use crate::worker::Worker;
 
+mod carriers;
+mod copy;
 mod relay;
+mod splice;
 
+pub(crate) use carriers::Carriers;
 pub(crate) use relay::{Count, relay};
+
+use relay::relay_tcp;
 
 /// Endpoints that are tried before a connection is given up.
 const ATTEMPTS: usize = 3;
@@ -54,11 +62,15 @@ pub(crate) async fn outbound(
         debug!(route.name = %route.object, reason = Reason::NoBackend.word(), "opaque connection closed");
         return Ok(());
     };
-    match connect(&worker, &cluster).await {
+    // In a box: what it takes to connect is gone before the first byte, which may be long before the last one.
+    match Box::pin(connect(&worker, &cluster)).await {
         Ok((upstream, held)) => {
             let labels = labels(&cluster, Some(&held.0));
             let record = TcpRecord::open(&worker, labels);
-            relay(downstream, upstream, &record).await
+            match upstream {
+                Stream::Plain(upstream) => relay_tcp(&worker.carriers, downstream, upstream, &record).await,
+                Stream::Tls(upstream) => relay(&worker.carriers, downstream, upstream, &record).await,
+            }
         }
         Err(reason) => {
             TcpRecord::open(&worker, labels(&cluster, None)).reason(reason);
@@ -136,38 +148,48 @@ pub(crate) async fn pass_through(
     downstream: TcpStream,
     to: SocketAddr,
 ) -> io::Result<()> {
-    to_address(worker, downstream, to, TcpLabels { way: Way::Outbound, ..NOBODY }).await
+    plaintext(worker, downstream, to, TcpLabels { way: Way::Outbound, ..NOBODY }).await
+}
+
+/// To the local application, from somebody unknown.
+pub(crate) async fn inbound_plaintext(
+    worker: Rc<Worker>,
+    downstream: TcpStream,
+    application: SocketAddr,
+) -> io::Result<()> {
+    plaintext(worker, downstream, application, NOBODY).await
 }
 
 /// To the local application. `peer` is who was verified by mutual TLS.
 pub(crate) async fn inbound<I>(
     worker: Rc<Worker>,
     downstream: I,
-    peer: Option<&SpiffeId>,
+    peer: SpiffeId,
     application: SocketAddr,
 ) -> io::Result<()>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let telemetry = &worker.shared.telemetry;
-    let labels = TcpLabels {
-        protection: if peer.is_some() { Protection::Mtls } else { Protection::Plaintext },
-        peer: peer.map_or(0, |peer| telemetry.peer_label(peer)),
-        ..NOBODY
-    };
-    to_address(worker, downstream, application, labels).await
+    let peer = worker.shared.telemetry.peer_label(&peer);
+    let mut record = TcpRecord::open(&worker, TcpLabels { protection: Protection::Mtls, peer, ..NOBODY });
+    let upstream = reach(application, &mut record).await?;
+    relay(&worker.carriers, downstream, upstream, &record).await
 }
 
-async fn to_address<I>(worker: Rc<Worker>, downstream: I, to: SocketAddr, labels: TcpLabels) -> io::Result<()>
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-{
+async fn plaintext(
+    worker: Rc<Worker>,
+    downstream: TcpStream,
+    to: SocketAddr,
+    labels: TcpLabels,
+) -> io::Result<()> {
     let mut record = TcpRecord::open(&worker, labels);
-    match dial(&worker.shared, to, &Security::Plaintext, Alpn::Tcp, &PLAIN).await {
-        Ok(upstream) => relay(downstream, upstream, &record).await,
-        Err(error) => {
-            record.reason(error.reason);
-            Err(io::Error::other(error))
-        }
-    }
+    let upstream = reach(to, &mut record).await?;
+    relay_tcp(&worker.carriers, downstream, upstream, &record).await
+}
+
+async fn reach(to: SocketAddr, record: &mut TcpRecord) -> io::Result<TcpStream> {
+    dial_plain(to, &PLAIN).await.map_err(|error| {
+        record.reason(error.reason);
+        io::Error::other(error)
+    })
 }

@@ -17,7 +17,7 @@ mod connection;
 mod labels;
 mod request;
 
-pub use connection::{TcpLabels, TcpRecord};
+pub use connection::{ConnectionHandles, TcpLabels, TcpRecord};
 pub use labels::{LABELS_MAX, Name};
 pub use request::{RequestLine, RequestRecord};
 

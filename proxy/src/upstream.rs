@@ -30,7 +30,7 @@ mod window;
 
 pub use cluster::{Cluster, MAX_ENDPOINTS};
 pub use connection::{Connection, SendCause, SendError};
-pub use dial::{DialCause, DialError, Stream, dial};
+pub use dial::{DialCause, DialError, Stream, dial, dial_plain};
 pub use endpoint::Endpoint;
 pub use http1::Http1Error;
 pub use lease::{Lease, Outcome, PickContext};

@@ -12,8 +12,9 @@ use outrigger_base::tls::MeshTls;
 
 use crate::alarms::Alarms;
 use crate::demand::Demand;
+use crate::opaque::Carriers;
 use crate::snapshot::Snapshot;
-use crate::telemetry::{LocalTelemetry, Telemetry, Way};
+use crate::telemetry::{ConnectionHandles, LocalTelemetry, Telemetry, Way};
 use crate::upstream::Pools;
 
 /// What all threads of the process share.
@@ -76,6 +77,10 @@ pub struct Worker {
     pub telemetry: LocalTelemetry,
     /// Deadlines of requests.
     pub alarms: Alarms,
+    /// The same, of opaque connections.
+    pub connections: ConnectionHandles,
+    /// What carries bytes from one connection to another.
+    pub(crate) carriers: Carriers,
     snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     rng: RefCell<fastrand::Rng>,
 }
@@ -88,6 +93,8 @@ impl Worker {
             pools: Pools::new(shared.clone()),
             telemetry: LocalTelemetry::new(&shared.telemetry),
             alarms: Alarms::default(),
+            connections: ConnectionHandles::default(),
+            carriers: Carriers::default(),
             snapshot: RefCell::new(Cache::new(shared.snapshot.clone())),
             rng: RefCell::new(fastrand::Rng::new()),
             shared,

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use outrigger_base::tls::{Alpn, describe_io, verified_peer};
+use outrigger_base::tls::{Alpn, MeshTls, describe_io};
 use outrigger_model::identity::SpiffeId;
 use outrigger_model::inbound::{MtlsMode, Protocol};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -114,14 +113,15 @@ async fn plaintext(
                 "plaintext refused: this workload takes mutual TLS only");
             Ok(())
         }
-        None => opaque::inbound(worker, accepted.stream, None, accepted.application).await,
+        None => Box::pin(opaque::inbound_plaintext(worker, accepted.stream, accepted.application)).await,
     }
 }
 
 async fn handshake(worker: Rc<Worker>, accepted: Accepted) -> io::Result<()> {
     let Accepted { stream, peer, local, application, held } = accepted;
-    let secured = match worker.shared.tls.load().as_ref().map(|tls| tls.server()) {
-        Some(config) => secure(config, stream).await,
+    let secured = match worker.shared.tls.load_full() {
+        // In a box: a handshake needs much more room than what it leaves.
+        Some(ours) => Box::pin(secure(ours, stream)).await,
         None => Err("this proxy has no certificate yet".to_owned()),
     };
     match secured {
@@ -135,15 +135,12 @@ async fn handshake(worker: Rc<Worker>, accepted: Accepted) -> io::Result<()> {
 }
 
 /// The handshake, and who is at the other end. `Err` says why in people's words.
-async fn secure(
-    config: Arc<ServerConfig>,
-    stream: TcpStream,
-) -> Result<(TlsStream<TcpStream>, SpiffeId), String> {
-    let accepting = TlsAcceptor::from(config).accept(stream);
+async fn secure(ours: Arc<MeshTls>, stream: TcpStream) -> Result<(TlsStream<TcpStream>, SpiffeId), String> {
+    let accepting = TlsAcceptor::from(ours.server()).accept(stream);
     let tls = timeout(HANDSHAKE_WITHIN, accepting).await;
     let tls = tls.map_err(|_| format!("the handshake was not done within {HANDSHAKE_WITHIN:?}"))?;
     let tls = tls.map_err(|error| describe_io(&error))?;
-    let identity = verified_peer(tls.get_ref().1).map_err(|error| error.to_string())?;
+    let identity = ours.client_of(tls.get_ref().1).map_err(|error| error.to_string())?;
     Ok((tls, identity))
 }
 
@@ -165,7 +162,7 @@ async fn serve(
     let version = match agreed {
         Some(Alpn::Http1) => HttpVersion::Http1,
         Some(Alpn::H2) => HttpVersion::Http2,
-        Some(Alpn::Tcp) => return opaque::inbound(worker, tls, Some(&identity), place.application).await,
+        Some(Alpn::Tcp) => return Box::pin(opaque::inbound(worker, tls, identity, place.application)).await,
         None => {
             let prefix = first_bytes(&mut tls).await?;
             let sniffed = sniff(&prefix);
@@ -181,7 +178,7 @@ async fn serve(
                     .await;
                     Ok(())
                 }
-                None => opaque::inbound(worker, inside, Some(&identity), place.application).await,
+                None => opaque::inbound(worker, inside, identity, place.application).await,
             };
         }
     };

@@ -56,8 +56,10 @@ pub(super) async fn handle(
             http::serve(worker, accepted.stream, version, downstream).await;
             Ok(())
         }
-        (Next::Opaque(route), _) => opaque::outbound(worker, accepted.stream, &route).await,
-        (Next::PassThrough, _) => opaque::pass_through(worker, accepted.stream, accepted.local).await,
+        (Next::Opaque(route), _) => Box::pin(opaque::outbound(worker, accepted.stream, &route)).await,
+        (Next::PassThrough, _) => {
+            Box::pin(opaque::pass_through(worker, accepted.stream, accepted.local)).await
+        }
         (Next::Close(why), _) => {
             warn!(downstream.addr = %accepted.peer, original_dst = %accepted.local, why, "connection closed");
             Ok(())

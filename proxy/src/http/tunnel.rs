@@ -14,6 +14,7 @@ use super::forward::Arrived;
 use super::hygiene::{Checked, switch_to};
 use crate::opaque::{Count, relay};
 use crate::upstream::{Received, Switching};
+use crate::worker::Worker;
 
 /// An answer that came, before it is known whether it opens a tunnel.
 pub(crate) struct Answered {
@@ -59,11 +60,12 @@ fn open(mut exchange: Exchange, arrived: Arrived, downstream: OnUpgrade) -> Resp
     let mut answer = Response::from_parts(parts, Body::Empty);
     let upstream = Received::switch(received, answer.extensions_mut());
     let guard = exchange.connection.drain().guard();
+    let worker = exchange.connection.worker.clone();
     let (mut record, ended) = exchange.into_tunnel();
     let held = (arrived.lease, ended, guard);
     tokio::task::spawn_local(async move {
         let bytes = Bytes::default();
-        if let Err(error) = carry(downstream, upstream, &bytes).await {
+        if let Err(error) = carry(&worker, (downstream, upstream), &bytes).await {
             debug!(%error, "the tunnel ended with an error");
         }
         record.add_bytes(usize::try_from(bytes.0.get()).unwrap_or(usize::MAX));
@@ -84,8 +86,12 @@ impl Count for Bytes {
     fn received(&self, _: u64) {}
 }
 
-async fn carry(downstream: OnUpgrade, upstream: Switching, bytes: &Bytes) -> std::io::Result<()> {
+async fn carry(
+    worker: &Worker,
+    (downstream, upstream): (OnUpgrade, Switching),
+    bytes: &Bytes,
+) -> std::io::Result<()> {
     let downstream = async { downstream.await.map_err(std::io::Error::other) };
     let (downstream, upstream) = tokio::try_join!(downstream, upstream.done())?;
-    relay(TokioIo::new(downstream), upstream, bytes).await
+    relay(&worker.carriers, TokioIo::new(downstream), upstream, bytes).await
 }

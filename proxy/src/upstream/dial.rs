@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use outrigger_base::identity::IdentityError;
-use outrigger_base::tls::{Alpn, describe_io, endpoint_name, verified_peer};
+use outrigger_base::tls::{Alpn, describe_io, endpoint_name};
 use outrigger_model::identity::SpiffeId;
 use outrigger_model::policy::ConnectionPolicy;
 use socket2::SockRef;
@@ -144,20 +144,39 @@ pub async fn dial(
 ) -> Result<Stream, DialError> {
     let after = policy.connect_timeout;
     let deadline = tokio::time::Instant::now() + after;
-    let late = |stage| DialError::new(address, DialCause::TimedOut { stage, after });
-    let tcp = tokio::time::timeout_at(deadline, connect(address, policy))
-        .await
-        .map_err(|_| late(TCP))?
-        .map_err(|error| DialError::new(address, DialCause::Connect(error)))?;
+    let tcp = connect_by(deadline, address, policy).await?;
     let Security::Mesh(expected) = security else { return Ok(Stream::Plain(tcp)) };
     if is_own_application(shared.interception, tcp.local_addr().ok(), address) {
         return Ok(Stream::Plain(tcp));
     }
-    let tls = tokio::time::timeout_at(deadline, handshake(shared, tcp, (address, expected), alpn))
+    // In a box: a handshake needs much more room than what it leaves.
+    let shaking = Box::pin(handshake(shared, tcp, (address, expected), alpn));
+    let tls = tokio::time::timeout_at(deadline, shaking)
         .await
-        .map_err(|_| late(TLS))?
+        .map_err(|_| DialError::new(address, DialCause::TimedOut { stage: TLS, after }))?
         .map_err(|cause| DialError::new(address, cause))?;
     Ok(Stream::Tls(Box::new(tls)))
+}
+
+/// Connects to an address in plaintext.
+///
+/// # Errors
+/// [`Reason::ConnectFailed`].
+pub async fn dial_plain(address: SocketAddr, policy: &ConnectionPolicy) -> Result<TcpStream, DialError> {
+    let deadline = tokio::time::Instant::now() + policy.connect_timeout;
+    connect_by(deadline, address, policy).await
+}
+
+async fn connect_by(
+    deadline: tokio::time::Instant,
+    address: SocketAddr,
+    policy: &ConnectionPolicy,
+) -> Result<TcpStream, DialError> {
+    let late = DialCause::TimedOut { stage: TCP, after: policy.connect_timeout };
+    tokio::time::timeout_at(deadline, connect(address, policy))
+        .await
+        .map_err(|_| DialError::new(address, late))?
+        .map_err(|error| DialError::new(address, DialCause::Connect(error)))
 }
 
 /// Whether a connection ends at the application beside this proxy. Where packets are redirected those of the proxy itself are
@@ -179,11 +198,11 @@ async fn handshake(
     (address, expected): (SocketAddr, &SpiffeId),
     alpn: Alpn,
 ) -> Result<TlsStream<TcpStream>, DialCause> {
-    let config = shared.tls.load().as_ref().map(|tls| tls.client(alpn)).ok_or(DialCause::NoCertificate)?;
-    let connector = TlsConnector::from(config);
+    let ours = shared.tls.load_full().ok_or(DialCause::NoCertificate)?;
+    let connector = TlsConnector::from(ours.client(alpn));
     let tls = connector.connect(endpoint_name(address), tcp).await.map_err(DialCause::Tls)?;
     let session = tls.get_ref().1;
-    let found = verified_peer(session).map_err(DialCause::Identity)?;
+    let found = ours.server_of(session).map_err(DialCause::Identity)?;
     if found != *expected {
         return Err(DialCause::WrongPeer { expected: expected.clone(), found });
     }
