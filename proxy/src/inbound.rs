@@ -57,7 +57,7 @@ async fn stages(
         parts.headers.remove(http::FORWARDED_CLIENT_CERT);
     }
     worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, fields, rng));
-    exchange.record.traced(parts.headers.get(http::TRACEPARENT));
+    exchange.record.traced(|| parts.headers.get(http::TRACEPARENT));
 
     // 4. To the application, in the version the request came in.
     let version = exchange.connection.version;

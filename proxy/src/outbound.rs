@@ -38,7 +38,7 @@ async fn stages(
     let asked = http::check_request(&mut parts, fields)?;
     let worker = exchange.connection.worker.clone();
     worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, fields, rng));
-    exchange.record.traced(parts.headers.get(http::TRACEPARENT));
+    exchange.record.traced(|| parts.headers.get(http::TRACEPARENT));
 
     // 3. What was dialled decides the routes; what Host says does not.
     let destination = settled(exchange, id).await?;
@@ -68,7 +68,7 @@ async fn stages(
     let mut request = Request::from_parts(parts, body);
     let downstream = http::prepare_switch(&mut request, &asked);
     let deadline = forward.timeout.map(|timeout| exchange.record.started() + timeout);
-    let plan = Plan { forward, cluster, deadline };
+    let plan = Plan { forward, cluster, deadline, switches: downstream.is_some() };
     let mut arrived = http::attempts(exchange, &plan, request).await?;
 
     // 7. What goes back.

@@ -39,6 +39,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) cluster: &'a Arc<Cluster>,
     /// When the whole request must be over.
     pub(crate) deadline: Option<Instant>,
+    /// The client wants a tunnel or another protocol: such a request is sent once.
+    pub(crate) switches: bool,
 }
 
 /// Tries until there is an answer for the client.
@@ -285,8 +287,7 @@ enum Wanted {
 }
 
 fn wanted(request: &Request<Body>, length: BodyLength, plan: &Plan<'_>) -> Wanted {
-    let headers = request.headers();
-    if request.method() == http::Method::CONNECT || headers.contains_key(http::header::UPGRADE) {
+    if plan.switches {
         return Wanted::Once;
     }
     if request.body().is_empty() {

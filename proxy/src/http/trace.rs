@@ -29,17 +29,26 @@ pub(crate) fn keep_or_start(headers: &mut HeaderMap, fields: Fields, rng: &mut f
 }
 
 fn start(rng: &mut fastrand::Rng) -> HeaderValue {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    for range in [3..19, 19..35, 36..52] {
+    for place in [3, 19, 36] {
         // An id of zeros only is invalid.
-        let mut random = rng.u64(1..);
-        for place in &mut text[range] {
-            *place = HEX[(random & 15) as usize];
-            random >>= 4;
-        }
+        text[place..place + 16].copy_from_slice(&hexadecimal(rng.u64(1..)));
     }
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Sixteen digits, eight at a time: each half-byte in a byte of its own, and to those above nine what lies between `9` and `a`.
+fn hexadecimal(number: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    for (half, place) in [(number >> 32, 0), (number & 0xffff_ffff, 8)] {
+        let spread = (half | half << 16) & 0x0000_ffff_0000_ffff;
+        let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+        let spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        let above_nine = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        let text = spread + 0x3030_3030_3030_3030 + above_nine * u64::from(b'a' - b'9' - 1);
+        digits[place..place + 8].copy_from_slice(&text.to_be_bytes());
+    }
+    digits
 }
 
 /// Whether a value can be passed on: known shape, lower-case hexadecimal, ids that are not all zeros.
@@ -93,6 +102,13 @@ mod tests {
             assert_eq!(headers[TRACEPARENT] == given, kept, "{given}");
             assert_eq!(headers.contains_key(TRACESTATE), kept, "{given}");
             assert!(is_valid(headers[TRACEPARENT].as_bytes()));
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_in_hexadecimal() {
+        for number in [0, 1, 0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210, u64::MAX, 0x9a9a_9a9a_0f0f_a9a9] {
+            assert_eq!(hexadecimal(number), format!("{number:016x}").as_bytes(), "{number:x}");
         }
     }
 

@@ -139,10 +139,10 @@ impl RequestRecord {
         }));
     }
 
-    /// The trace the request belongs to, from its `traceparent`.
-    pub fn traced(&mut self, traceparent: Option<&HeaderValue>) {
+    /// The trace the request belongs to, from its `traceparent`, which is only looked for when the access log is on.
+    pub fn traced<'a>(&mut self, traceparent: impl FnOnce() -> Option<&'a HeaderValue>) {
         if let Some(line) = &mut self.line {
-            let id = traceparent.and_then(|value| value.to_str().ok()).and_then(|text| text.get(3..35));
+            let id = traceparent().and_then(|value| value.to_str().ok()).and_then(|text| text.get(3..35));
             line.trace_id = id.unwrap_or_default().into();
         }
     }

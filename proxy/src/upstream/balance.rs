@@ -10,6 +10,7 @@ use std::time::Duration;
 use outrigger_model::policy::LoadBalancer;
 
 use super::endpoint::{Endpoint, EndpointSet};
+use super::ewma;
 
 /// Draws before all endpoints are looked at, for when many are ejected or were tried.
 const DRAWS: usize = 8;
@@ -126,7 +127,7 @@ impl Field<'_> {
         let LoadBalancer::PeakEwma { default_round_trip, decay } = self.choice.policy else {
             return (1.0, 1.0);
         };
-        let default = default_round_trip.as_nanos() as f64;
+        let default = ewma::nanos(default_round_trip);
         let known = |index| self.endpoint(index).state.latency.estimate_ns(self.choice.at, decay);
         match (known(one), known(other)) {
             (Some(one), Some(other)) => (one, other),

@@ -26,7 +26,7 @@ impl PeakEwma {
     /// Takes a sample.
     pub(super) fn observe(&self, at: Duration, sample: Duration, decay: Duration) {
         let tick = tick(at);
-        let sample = (sample.as_nanos() as f64).max(1.0);
+        let sample = nanos(sample).max(1.0);
         let observed = |packed: u64| {
             let Some((last, average)) = unpack(packed) else { return Some(pack(tick, sample)) };
             if sample >= average {
@@ -49,12 +49,20 @@ impl PeakEwma {
 }
 
 fn remaining(ticks: u32, decay: Duration) -> f64 {
+    if ticks == 0 {
+        return 1.0;
+    }
     let passed_ns = (u64::from(ticks) << TICK_SHIFT) as f64;
-    (-passed_ns / (decay.as_nanos() as f64).max(1.0)).exp()
+    (-passed_ns / nanos(decay).max(1.0)).exp()
+}
+
+/// Without the detour over 128 bits, which is slow to convert.
+pub(super) fn nanos(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e9
 }
 
 fn tick(at: Duration) -> u32 {
-    (at.as_nanos() >> TICK_SHIFT) as u32
+    (at.as_nanos() as u64 >> TICK_SHIFT) as u32
 }
 
 fn pack(tick: u32, nanos: f64) -> u64 {
