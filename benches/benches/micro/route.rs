@@ -41,8 +41,8 @@ fn table(routes: usize) -> Vec<RouteMatch> {
         HeaderMatch { name: HeaderName::from_static("x-api-version"), value: ValueMatch::Exact("2".into()) };
     let route = |place: usize| RouteMatch {
         path: PathMatch::Prefix(format!("/service-{place}").into()),
-        method: (place % 2 == 0).then_some(Method::GET),
-        headers: if place % 3 == 0 { vec![version.clone()] } else { Vec::new() },
+        method: (place.is_multiple_of(2)).then_some(Method::GET),
+        headers: if place.is_multiple_of(3) { vec![version.clone()] } else { Vec::new() },
         query: Vec::new(),
     };
     (0..routes).map(route).collect()
