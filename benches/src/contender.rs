@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::scenario::Scenario;
+use crate::scenario::{Protocol, Scenario};
 use crate::site::Site;
 
 mod addresses;
@@ -87,6 +87,17 @@ impl Contender {
             Self::Direct | Self::Floor | Self::Outrigger => None,
         }
     }
+}
+
+/// Fails when the program of somebody who takes part is not there: a measurement that lacks one is not begun.
+pub(crate) fn ensure_there(scenarios: &[Scenario]) -> Result<()> {
+    let contenders = scenarios.iter().flat_map(|scenario| scenario.contenders());
+    contenders.filter_map(|contender| contender.peer()).try_for_each(|peer| find(peer).map(drop))?;
+    let mut opaque = scenarios.iter().filter(|scenario| scenario.protocol() == Protocol::Tcp);
+    if opaque.any(|scenario| scenario.contenders().contains(&Contender::Nginx)) {
+        programs::nginx_stream_module()?;
+    }
+    Ok(())
 }
 
 fn directory() -> Result<TempDir> {

@@ -130,6 +130,7 @@ async fn until_signal(args: MeasureArgs) -> Result<()> {
 
 async fn measure(args: MeasureArgs) -> Result<()> {
     let plan = plan(&args);
+    contender::ensure_there(&plan.scenarios)?;
     let site = Site::prepare()?;
     let file = report::file(&plan, args.out.as_deref(), &site.benches);
     let machine = machine::describe(&plan.scenarios, &site);

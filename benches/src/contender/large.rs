@@ -32,7 +32,6 @@ pub(crate) struct Door {
 struct Size {
     services: usize,
     endpoints_each: usize,
-    dialled: usize,
 }
 
 /// Starts a contender with the mesh of a scenario; returns also the doors of the services that are dialled.
@@ -44,7 +43,7 @@ pub(crate) async fn start(
     let Work::Mesh { services, endpoints_each, dialled } = scenario.work() else {
         bail!("{scenario} has no large mesh")
     };
-    let size = Size { services, endpoints_each, dialled };
+    let size = Size { services, endpoints_each };
     let listening = block(dialled * endpoints_each)?;
     let services = services_of(size, &listening)?;
     let origin = origin::start(&listening, scenario.work(), (site, dir.path())).await?;
@@ -87,7 +86,7 @@ mod tests {
     #[test]
     fn every_service_has_its_endpoints_and_only_the_dialled_ones_can_be_reached() {
         let listening = block(6).unwrap();
-        let size = Size { services: 100, endpoints_each: 3, dialled: 2 };
+        let size = Size { services: 100, endpoints_each: 3 };
         let services = services_of(size, &listening).unwrap();
         assert_eq!((services.len(), services[1].name.as_str()), (100, "service-1.bench"));
         assert_eq!(services[0].endpoints, listening[..3]);
