@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use outrigger_base::lifecycle::drain::{Drain, DrainGuard};
 use outrigger_model::identity::SpiffeId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -28,6 +29,9 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A connection without a request for so long is closed.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// An HTTP/1 connection over which nothing has gone for so long gives back all it needs for requests.
+pub(super) const QUIET: Duration = Duration::from_secs(1);
 
 /// What an accepted connection counts as, for as long as it or a tunnel on it lives.
 #[derive(Debug)]
@@ -103,8 +107,23 @@ pub(super) struct Clock {
     stalled_since: AtomicU64,
     /// An answer of the service has ended but may not be on the wire yet.
     unflushed: AtomicBool,
+    /// Whoever serves the connection is ending it.
+    closing: AtomicBool,
+    /// Whoever serves the connection gives way to another: its end is not the stream's.
+    giving_way: AtomicBool,
     refused: OnceLock<Reason>,
     version: HttpVersion,
+}
+
+/// What a look at the clock of an HTTP/1 connection says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It is in use, or was a moment ago; the next look is due then.
+    InUse(Instant),
+    /// Nothing has gone over it for a while, and nothing is on its way.
+    Quiet,
+    /// Its time is over.
+    Over,
 }
 
 impl Connection {
@@ -168,6 +187,8 @@ impl Clock {
             moves_seen: AtomicU64::new(0),
             stalled_since: AtomicU64::new(0),
             unflushed: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            giving_way: AtomicBool::new(false),
             since: Instant::now(),
             in_flight: AtomicU32::new(0),
             head_began: AtomicU64::new(0),
@@ -213,7 +234,7 @@ impl Clock {
         self.in_flight.load(Relaxed) == 0 && !self.unflushed.load(Relaxed)
     }
 
-    fn flushed(&self) {
+    pub(super) fn flushed(&self) {
         if self.in_flight.load(Relaxed) == 0 {
             self.unflushed.store(false, Relaxed);
         }
@@ -247,9 +268,38 @@ impl Clock {
         let end = match self.head_began() {
             _ if self.in_flight.load(Relaxed) > 0 => self.stalled_since(now) + IDLE_TIMEOUT,
             Some(began) => began + HEAD_TIMEOUT,
-            None => self.since + Duration::from_nanos(self.idle_since.load(Relaxed)) + IDLE_TIMEOUT,
+            None => self.idle_end(),
         };
         (end > now).then(|| end.min(now + HEAD_TIMEOUT))
+    }
+
+    /// The same for a connection that can be parked while it is quiet.
+    pub(super) fn look(&self, now: Instant) -> Look {
+        let Some(next) = self.next_look(now) else { return Look::Over };
+        if self.in_flight.load(Relaxed) > 0 || self.is_reading_head() {
+            return Look::InUse(next);
+        }
+        let quiet_from = self.idle_since() + QUIET;
+        let undone = self.unflushed.load(Relaxed) || self.closing.load(Relaxed);
+        match (quiet_from > now, undone) {
+            (true, _) => Look::InUse(quiet_from),
+            (false, true) => Look::InUse(now + QUIET),
+            (false, false) => Look::Quiet,
+        }
+    }
+
+    /// When a connection on which nothing comes any more is over.
+    pub(super) fn idle_end(&self) -> Instant {
+        self.idle_since() + IDLE_TIMEOUT
+    }
+
+    fn idle_since(&self) -> Instant {
+        self.since + Duration::from_nanos(self.idle_since.load(Relaxed))
+    }
+
+    /// From now on the end of whoever serves the connection is not, or is again, the end of the stream.
+    pub(super) fn give_way(&self, giving: bool) {
+        self.giving_way.store(giving, Relaxed);
     }
 }
 
@@ -257,6 +307,8 @@ impl Clock {
 pub(super) struct Clocked<I> {
     pub(super) io: I,
     pub(super) clock: Arc<Clock>,
+    /// What was taken from the stream but not served yet; it is read first.
+    pub(super) unread: Bytes,
     /// What is sent in place of hyper's own refusal, and how much of it is out.
     refusal: Option<(Vec<u8>, usize)>,
     workload: Arc<str>,
@@ -265,7 +317,7 @@ pub(super) struct Clocked<I> {
 impl<I> Clocked<I> {
     pub(super) fn new(io: I, connection: &Connection) -> Self {
         let workload = connection.worker.shared.workload.clone();
-        Self { io, clock: connection.clock.clone(), refusal: None, workload }
+        Self { io, clock: connection.clock.clone(), unread: Bytes::new(), refusal: None, workload }
     }
 }
 
@@ -304,6 +356,12 @@ impl<I: AsyncRead + Unpin> AsyncRead for Clocked<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
+        if !self.unread.is_empty() {
+            let length = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(length));
+            self.clock.bytes_came();
+            return Poll::Ready(Ok(()));
+        }
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         if polled.is_ready() {
             self.clock.bytes_came();
@@ -333,6 +391,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Clocked<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if self.clock.giving_way.load(Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        self.clock.closing.store(true, Relaxed);
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
@@ -371,6 +433,29 @@ mod tests {
         clock.head_began.store(100_000_000_001, Relaxed);
         assert_eq!(after(&clock, 114), Some(115));
         assert_eq!(after(&clock, 115), None);
+    }
+
+    #[test]
+    fn a_connection_is_quiet_when_all_was_answered_and_written() {
+        let clock = Clock::new(HttpVersion::Http1);
+        let look = |millis: u64| match clock.look(clock.since + Duration::from_millis(millis)) {
+            Look::InUse(next) => Some((next - clock.since).as_millis() as u64),
+            Look::Quiet => None,
+            Look::Over => Some(0),
+        };
+        assert_eq!((look(0), look(999), look(1_000)), (Some(1_000), Some(1_000), None));
+        clock.bytes_came();
+        clock.head_began.store(2_000_000_001, Relaxed);
+        assert_eq!(look(3_000), Some(17_000), "a head is half here");
+        clock.request_began();
+        assert_eq!(look(3_000), Some(18_000), "a request is in flight");
+        clock.request_ended();
+        assert_eq!(look(4_000), Some(5_000), "its answer may not be on the wire");
+        clock.flushed();
+        assert_eq!(look(4_000), None);
+        clock.closing.store(true, Relaxed);
+        assert_eq!(look(4_000), Some(5_000), "it is being closed");
+        assert_eq!(look(3_600_001), Some(0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,6 +21,8 @@ use crate::telemetry::{RequestRecord, Way};
 use crate::upstream::HttpVersion;
 use crate::worker::Worker;
 use crate::{inbound, outbound};
+
+mod http1;
 
 /// Streams one HTTP/2 client may have open at once.
 const MAX_STREAMS: u32 = 100;
@@ -57,16 +59,24 @@ where
     }
 }
 
-/// Serves HTTP on an accepted connection until it ends.
+/// Serves HTTP on an accepted connection until it ends, in a task of its own: what it took to find out what the connection
+/// speaks is not kept for as long as it lives.
 pub async fn serve<I>(worker: Rc<Worker>, io: I, version: HttpVersion, downstream: Downstream)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = Connection::new(worker, downstream, version);
-    let io = TokioIo::new(Clocked::new(io, &connection));
-    let result = match version {
-        HttpVersion::Http1 => serve_http1(&connection, io).await,
-        HttpVersion::Http2 => serve_http2(&connection, io).await,
+    tokio::task::spawn_local(until_end(connection, io));
+}
+
+async fn until_end<I>(connection: Rc<Connection>, io: I)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = Clocked::new(io, &connection);
+    let result = match connection.version {
+        HttpVersion::Http1 => http1::serve(&connection, stream).await,
+        HttpVersion::Http2 => Box::pin(serve_http2(&connection, TokioIo::new(stream))).await,
     };
     if let Some(reason) = connection.clock.refusal() {
         record_refusal(&connection, reason);
@@ -87,26 +97,6 @@ fn record_refusal(connection: &Connection, reason: Reason) {
     record.status(reason.status());
     record.reason(reason);
     info!(downstream.addr = %connection.downstream.peer, reason = reason.word(), "a message was refused");
-}
-
-async fn serve_http1<I>(connection: &Rc<Connection>, io: TokioIo<Clocked<I>>) -> hyper::Result<()>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(|request| answer(connection.clone(), request));
-    let mut builder = http1::Builder::new();
-    builder.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
-    let served = builder.serve_connection(io, service).with_upgrades();
-    let mut served = std::pin::pin!(served);
-    tokio::select! {
-        result = served.as_mut() => return result,
-        () = outlived(connection) => return Ok(()),
-        () = drained(connection, LAME_DUCK) => served.as_mut().graceful_shutdown(),
-    }
-    tokio::select! {
-        result = served.as_mut() => result,
-        () = outlived(connection) => Ok(()),
-    }
 }
 
 async fn serve_http2<I>(connection: &Rc<Connection>, io: TokioIo<Clocked<I>>) -> hyper::Result<()>
