@@ -104,7 +104,7 @@ async fn plaintext(
             let Accepted { stream, peer, local, application, held } = accepted;
             let place = Place { peer, local, application, held };
             let downstream = place.downstream(DownstreamSecurity::Plaintext);
-            http::serve(worker, stream, version, downstream).await;
+            http::serve(worker, stream, version, downstream);
             Ok(())
         }
         None if rules.mtls == MtlsMode::Strict => {
@@ -169,20 +169,15 @@ async fn serve(
             let inside = Prefixed { prefix, taken: 0, io: tls };
             return match plain_http(Protocol::Detect, Some(sniffed)) {
                 Some(version) => {
-                    http::serve(
-                        worker,
-                        inside,
-                        version,
-                        place.downstream(DownstreamSecurity::Mtls(identity)),
-                    )
-                    .await;
+                    let downstream = place.downstream(DownstreamSecurity::Mtls(identity));
+                    http::serve(worker, Box::new(inside), version, downstream);
                     Ok(())
                 }
                 None => opaque::inbound(worker, inside, identity, place.application).await,
             };
         }
     };
-    http::serve(worker, tls, version, place.downstream(DownstreamSecurity::Mtls(identity))).await;
+    http::serve(worker, Box::new(tls), version, place.downstream(DownstreamSecurity::Mtls(identity)));
     Ok(())
 }
 

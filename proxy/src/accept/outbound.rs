@@ -53,7 +53,7 @@ pub(super) async fn handle(
                 security: DownstreamSecurity::Plaintext,
                 held: accepted.held,
             };
-            http::serve(worker, accepted.stream, version, downstream).await;
+            http::serve(worker, accepted.stream, version, downstream);
             Ok(())
         }
         (Next::Opaque(route), _) => Box::pin(opaque::outbound(worker, accepted.stream, &route)).await,

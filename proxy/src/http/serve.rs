@@ -60,8 +60,8 @@ where
 }
 
 /// Serves HTTP on an accepted connection until it ends, in a task of its own: what it took to find out what the connection
-/// speaks is not kept for as long as it lives.
-pub async fn serve<I>(worker: Rc<Worker>, io: I, version: HttpVersion, downstream: Downstream)
+/// speaks is not kept for as long as it lives. A large stream is better boxed: it has more than one place in that task.
+pub fn serve<I>(worker: Rc<Worker>, io: I, version: HttpVersion, downstream: Downstream)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
