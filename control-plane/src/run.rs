@@ -6,13 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server as ads;
 use outrigger_base::admin::{self, Readiness};
 use outrigger_base::ca::istio_certificate_service_server::IstioCertificateServiceServer;
 use outrigger_base::lifecycle::drain::{self, Drain, DrainTrigger};
 use outrigger_base::lifecycle::exit::ExitError;
 use outrigger_base::lifecycle::supervisor::Supervisor;
-use outrigger_base::lifecycle::{ready, signals};
+use outrigger_base::lifecycle::{descriptors, ready, signals};
 use outrigger_base::telemetry::logs::{self, LogFormat, LogOptions};
 use outrigger_base::telemetry::metrics::Registry;
 use serde::Serialize;
@@ -28,7 +27,7 @@ use crate::http;
 use crate::http::meters::Meters;
 use crate::token::TokenKeys;
 use crate::token::gate::Gate;
-use crate::xds::{Discovery, Hub, MAX_REQUEST_BYTES};
+use crate::xds::{Discovery, Hub};
 use changes::{Changes, Reporter, Source};
 use serve::Security;
 
@@ -171,6 +170,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 fn start_runtime(options: Options) -> Result<(), ExitError> {
     let log = LogOptions { format: options.log_format, filter: options.log_level.clone() };
     logs::init(&log).map_err(ExitError::usage)?;
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is; each proxy needs one");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
@@ -279,11 +281,7 @@ impl Program {
         let certificates =
             CertificateService::new(authority, gate.clone(), self.hub.clone(), self.meters.clone());
         let discovery = Discovery::new(self.hub.clone(), gate, self.drain.clone());
-        Routes::new(
-            ads::AggregatedDiscoveryServiceServer::new(discovery)
-                .max_decoding_message_size(MAX_REQUEST_BYTES),
-        )
-        .add_service(
+        Routes::new(discovery).add_service(
             IstioCertificateServiceServer::new(certificates).max_decoding_message_size(MAX_CSR_CALL_BYTES),
         )
     }

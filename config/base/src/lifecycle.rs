@@ -1,5 +1,6 @@
 //! The life of a process: it becomes ready, its tasks are watched, it finishes its work and ends with a clear word.
 
+pub mod descriptors;
 pub mod drain;
 pub mod exit;
 pub mod ready;
