@@ -76,7 +76,7 @@ fn read_path(path: &Path) -> anyhow::Result<Update> {
     };
     let parsed = parse_yaml(&name, &text);
     Ok(Update {
-        changes: parsed.objects.into_iter().map(Change::Upsert).collect(),
+        changes: parsed.objects.into_iter().map(Change::from).collect(),
         problems: parsed.problems,
     })
 }

@@ -79,10 +79,12 @@ pub fn evaluate(world: &World) -> Vec<ObjectStatus> {
     statuses
 }
 
-/// What the objects of the world say about each other; problems of reading apart.
+/// What the objects of the world say about each other, in no useful order; problems of reading apart. It looks at every
+/// object after every change, so questions are asked in their cheapest form.
 fn findings(world: &World) -> Vec<ObjectStatus> {
     let mut statuses = Vec::new();
-    for (_, held) in world.sorted() {
+    let trust_domain = world.trust_domain();
+    for held in world.objects() {
         match &held.object {
             Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) => {
                 statuses.extend(routes::statuses(world, held));
@@ -91,7 +93,13 @@ fn findings(world: &World) -> Vec<ObjectStatus> {
             Object::Service(service) => statuses.push(services::service(world, held, service)),
             Object::ExternalService(external) => statuses.push(services::external(world, held, external)),
             Object::EndpointSlice(slice) => statuses.extend(services::slice(world, held, slice)),
-            Object::Workload(workload) => statuses.push(services::workload(world, held, workload)),
+            Object::Workload(workload) => {
+                statuses.push(services::workload(
+                    world,
+                    held,
+                    &services::Described { workload, trust_domain: &trust_domain },
+                ));
+            }
             Object::MeshConfig(mesh) => statuses.push(policies::mesh_config(held, mesh)),
             Object::Namespace(_) | Object::Pod(_) | Object::ServiceAccount(_) => {}
         }

@@ -28,7 +28,7 @@ mod target;
 
 pub(crate) use attached::{has_rules, means, routes_on, suits};
 pub(crate) use backend::{Changes, cluster as backend_cluster};
-pub(crate) use endpoints::of_service as endpoints_of_service;
+pub(crate) use endpoints::has_any as has_endpoints;
 pub(crate) use member::Member;
 pub(crate) use policy::{in_force as policy_in_force, not_applied as policy_not_applied};
 pub(crate) use protocol::Declared;
@@ -36,7 +36,7 @@ pub(crate) use target::PortOf;
 
 use target::{ExternalPortOf, Target};
 
-use crate::world::{Changed, World};
+use crate::world::{DestinationKey, World};
 
 /// Who asks for a resource. Routes and listeners differ by `namespace` (consumer routes), `inbound` by all of it,
 /// clusters and endpoints by nothing.
@@ -89,13 +89,12 @@ pub fn wildcard(world: &World, kind: ResourceType) -> Vec<Arc<str>> {
     names
 }
 
-/// Whether the resource of a name may have changed. Never false when it has.
-pub fn affects(changed: &Changed, kind: ResourceType, name: &str) -> bool {
-    match (changed, kind) {
-        (Changed::Everything, _) => true,
-        (_, ResourceType::Listener) if name == INBOUND => changed.has_inbound(),
-        _ => destination(kind, name).is_some_and(|destination| changed.has(&destination)),
+/// What the resource of a name follows from, as this client sees it: unless one of these changes, it is as it was.
+pub fn follows(client: &Client, kind: ResourceType, name: &str) -> Vec<DestinationKey> {
+    if kind == ResourceType::Listener && name == INBOUND {
+        return vec![DestinationKey::Inbound(client.namespace.clone())];
     }
+    destination(kind, name).map(|destination| DestinationKey::all_of(&destination)).unwrap_or_default()
 }
 
 fn destination(kind: ResourceType, name: &str) -> Option<Destination> {

@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use outrigger_resources::external_service::ExternalService;
 use outrigger_resources::kubernetes::Service;
 use outrigger_resources::mesh_config::{MESH_CONFIG_NAME, MeshConfig, MeshConfigSpec};
-use outrigger_resources::{Kind, Location, Object, ObjectRef, Problem, Sourced};
+use outrigger_resources::{Kind, Object, ObjectRef, Problem, Sourced, select};
 
 mod age;
 mod changed;
@@ -39,24 +40,17 @@ pub struct World {
 
 /// What happened to one object.
 #[derive(Debug, Clone)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly all changes carry an object, so a box would save nothing"
-)]
 pub enum Change {
-    /// It is new, or it changed.
-    Upsert(Sourced),
+    /// It is new, or it changed. The source keeps the same object to compare with, so both share it.
+    Upsert(Arc<Sourced>),
     /// It is gone.
     Delete(ObjectRef),
 }
 
-/// An object with where it was written and how old it is.
+/// An object with where it was written, to which it dereferences, and how old it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Held {
-    /// The object.
-    pub object: Object,
-    /// Where it was written.
-    pub location: Location,
+    sourced: Arc<Sourced>,
     /// Who came first, where two objects contradict each other.
     pub age: Age,
 }
@@ -101,6 +95,11 @@ impl World {
         counts
     }
 
+    /// All objects, in no useful order.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Arc<Held>> {
+        self.objects.iter().map(|(_, held)| held)
+    }
+
     /// All objects, by reference.
     pub(crate) fn sorted(&self) -> impl Iterator<Item = (&Arc<ObjectRef>, &Arc<Held>)> {
         self.objects.sorted().into_iter()
@@ -135,6 +134,12 @@ impl World {
         }
     }
 
+    /// The trust domain of the mesh, said or by default.
+    pub fn trust_domain(&self) -> Arc<str> {
+        let said = self.mesh_config().map(|mesh| mesh.spec.trust_domain.clone());
+        said.unwrap_or_else(|| MeshConfigSpec::default().trust_domain)
+    }
+
     /// What the whole mesh agrees on, said or by default.
     pub fn mesh(&self) -> MeshConfigSpec {
         self.mesh_config().map(|mesh| mesh.spec.clone()).unwrap_or_default()
@@ -159,7 +164,7 @@ impl World {
         }
     }
 
-    fn put(&mut self, sourced: Sourced) -> Option<Arc<ObjectRef>> {
+    fn put(&mut self, sourced: Arc<Sourced>) -> Option<Arc<ObjectRef>> {
         let id = Arc::new(sourced.object.reference());
         let held = Arc::new(Held::from(sourced));
         if self.objects.get(&id).is_some_and(|before| *before == held) {
@@ -191,6 +196,14 @@ impl Held {
     pub fn reference(self: &Arc<Self>) -> ObjectRef {
         self.object.reference()
     }
+
+    /// Whether it is a Service whose selector picks these labels.
+    fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        match &self.object {
+            Object::Service(service) => select(&service.spec.selector, labels),
+            _ => false,
+        }
+    }
 }
 
 impl PartialEq for World {
@@ -200,10 +213,24 @@ impl PartialEq for World {
     }
 }
 
-impl From<Sourced> for Held {
-    fn from(sourced: Sourced) -> Self {
+impl From<Arc<Sourced>> for Held {
+    fn from(sourced: Arc<Sourced>) -> Self {
         let age = Age::of(&sourced);
-        Self { object: sourced.object, location: sourced.location, age }
+        Self { sourced, age }
+    }
+}
+
+impl Deref for Held {
+    type Target = Sourced;
+
+    fn deref(&self) -> &Sourced {
+        &self.sourced
+    }
+}
+
+impl From<Sourced> for Change {
+    fn from(sourced: Sourced) -> Self {
+        Self::Upsert(Arc::new(sourced))
     }
 }
 

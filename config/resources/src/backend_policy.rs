@@ -14,8 +14,8 @@ use crate::route::TargetRef;
 pub struct BackendPolicy {
     /// Its metadata.
     pub meta: Meta,
-    /// What is wanted.
-    pub spec: BackendPolicySpec,
+    /// What is wanted. It is far larger than any other object, and policies are few.
+    pub spec: Box<BackendPolicySpec>,
 }
 
 /// `BackendPolicy.spec`. Every number that is `None` was not written and stays at its default.

@@ -15,10 +15,6 @@ use crate::workload::Workload;
 /// Any object this version reads and applies.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "each variant is the kind of its name")]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "policies are few, and the world keeps every object behind an Arc"
-)]
 pub enum Object {
     Namespace(Namespace),
     Service(Service),

@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outrigger_base::lifecycle::drain::Drain;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
+use tokio::time::sleep;
 
 use crate::http::meters::Meters;
 use crate::source::{SourceError, Update, dir};
 use crate::status::Journal;
 use crate::world::{Changed, World};
 use crate::xds::Hub;
+
+/// How long a report waits after a change: proxies come first, and what changes by and by is looked at once.
+const PROXIES_FIRST: Duration = Duration::from_millis(250);
 
 type Watch = std::pin::Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send>>;
 
@@ -99,9 +104,13 @@ impl Reporter {
         loop {
             generations.borrow_and_update();
             self = tokio::task::spawn_blocking(move || self.report()).await?;
-            tokio::select! {
+            let changed = async {
                 // The hub lives as long as this does.
-                _ = generations.changed() => {}
+                let _ = generations.changed().await;
+                sleep(PROXIES_FIRST).await;
+            };
+            tokio::select! {
+                () = changed => {}
                 () = drain.started() => return Ok(()),
             }
         }

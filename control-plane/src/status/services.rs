@@ -8,7 +8,7 @@ use outrigger_resources::workload::Workload;
 use outrigger_resources::{Object, ObjectRef};
 
 use super::{ObjectStatus, Verdict, reason};
-use crate::translate::{Member, PortOf, endpoints_of_service};
+use crate::translate::{Member, PortOf, has_endpoints};
 use crate::world::{Held, Term, World, service_of_host};
 
 /// A Service: whether it is known by its addresses and whether somebody serves.
@@ -32,7 +32,7 @@ pub(super) fn service(world: &World, held: &Held, service: &Service) -> ObjectSt
         }
     }
     for port in PortOf::all(service) {
-        if endpoints_of_service(world, port).is_empty() {
+        if !has_endpoints(world, port) {
             verdict.unresolve(reason::NO_ENDPOINTS, why_no_endpoints(world, port));
         }
     }
@@ -103,14 +103,21 @@ pub(super) fn slice(world: &World, held: &Held, slice: &EndpointSlice) -> Option
     Some(verdict.done())
 }
 
+/// A Workload in a trust domain.
+pub(super) struct Described<'a> {
+    pub(super) workload: &'a Workload,
+    pub(super) trust_domain: &'a str,
+}
+
 /// A Workload: whether it can be dialled.
-pub(super) fn workload(world: &World, held: &Held, workload: &Workload) -> ObjectStatus {
+pub(super) fn workload(world: &World, held: &Held, described: &Described<'_>) -> ObjectStatus {
+    let Described { workload, trust_domain } = *described;
     let mut verdict = Verdict::about(held);
-    if let Err(error) = Member::Workload(workload).identity(&world.mesh().trust_domain) {
+    if let Err(error) = Member::Workload(workload).identity(trust_domain) {
         let message = format!("it has no identity, so nobody dials it: {error}");
         verdict.refuse(reason::INVALID_IDENTITY, message);
     }
-    if world.services_selecting(&workload.meta).next().is_none() {
+    if !world.is_selected(&workload.meta) {
         verdict.note("no Service picks it; it can be dialled by its address only");
     }
     verdict.done()

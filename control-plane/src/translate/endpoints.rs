@@ -15,7 +15,7 @@ use crate::world::{Term, World};
 
 /// The endpoints of a destination, by address.
 pub(super) fn endpoints(world: &World, target: &Target<'_>, name: &str) -> Endpoints {
-    let trust_domain = world.mesh().trust_domain;
+    let trust_domain = world.trust_domain();
     let mut endpoints: Vec<Endpoint> = match target {
         Target::Service(port) => of_service(world, *port).into_values().collect(),
         Target::External(port) => {
@@ -36,8 +36,8 @@ pub(super) fn endpoints(world: &World, target: &Target<'_>, name: &str) -> Endpo
 
 /// The endpoints of a port of a Service. What its selector picks is known better than what a slice lists, so it counts
 /// where both name an address.
-pub(crate) fn of_service(world: &World, port: PortOf<'_>) -> BTreeMap<SocketAddr, Endpoint> {
-    let trust_domain = world.mesh().trust_domain;
+fn of_service(world: &World, port: PortOf<'_>) -> BTreeMap<SocketAddr, Endpoint> {
+    let trust_domain = world.trust_domain();
     let mut endpoints = BTreeMap::new();
     for member in Member::picked_by(world, port.service) {
         let found = picked(member, port, &trust_domain);
@@ -55,6 +55,13 @@ pub(crate) fn of_service(world: &World, port: PortOf<'_>) -> BTreeMap<SocketAddr
         }
     }
     endpoints
+}
+
+/// Whether a port of a Service has an endpoint.
+pub(crate) fn has_any(world: &World, port: PortOf<'_>) -> bool {
+    let trust_domain = world.trust_domain();
+    Member::picked_by(world, port.service).any(|member| picked(member, port, &trust_domain).is_some())
+        || !of_service(world, port).is_empty()
 }
 
 fn picked(member: Member<'_>, port: PortOf<'_>, trust_domain: &str) -> Option<Endpoint> {

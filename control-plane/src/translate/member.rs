@@ -28,7 +28,7 @@ impl<'w> Member<'w> {
     }
 
     /// Those that a Service's selector picks.
-    pub(crate) fn picked_by(world: &'w World, service: &Service) -> impl Iterator<Item = Self> {
+    pub(crate) fn picked_by(world: &'w World, service: &'w Service) -> impl Iterator<Item = Self> {
         world.members(service).filter_map(|held| Self::of(held))
     }
 

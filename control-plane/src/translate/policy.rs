@@ -32,7 +32,7 @@ impl Treatment {
     /// What the policy that counts for a port says; defaults where nothing is said.
     pub(super) fn of(world: &World, target: &ObjectRef, port_name: &str) -> Self {
         let policy = in_force(world, target, port_name).and_then(|held| policy(held));
-        policy.map(|policy| Self::from(&policy.spec)).unwrap_or_default()
+        policy.map(|policy| Self::from(&*policy.spec)).unwrap_or_default()
     }
 }
 

@@ -28,8 +28,21 @@ pub enum DestinationKey {
     Host(Arc<str>),
     /// All ports of an address.
     Address(IpAddr),
-    /// The `inbound` listeners of all workloads.
-    Inbound,
+    /// The `inbound` listeners of the workloads of a namespace.
+    Inbound(Arc<str>),
+}
+
+impl DestinationKey {
+    /// The groups that the names of a destination belong to.
+    pub(crate) fn all_of(destination: &Destination) -> Vec<Self> {
+        match &destination.host {
+            Host::Address(address) => vec![Self::Address(*address)],
+            Host::Name(host) => {
+                let full = canonical_host(host).filter(|full| full != host);
+                [Some(host.clone()), full].into_iter().flatten().map(Self::Host).collect()
+            }
+        }
+    }
 }
 
 impl Default for Changed {
@@ -64,26 +77,6 @@ impl Changed {
         keys.insert(key);
         if keys.len() > MAX_CHANGED_DESTINATIONS {
             *self = Self::Everything;
-        }
-    }
-
-    /// Whether the `inbound` listeners may have changed.
-    pub(crate) fn has_inbound(&self) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::Destinations(keys) => keys.contains(&DestinationKey::Inbound),
-        }
-    }
-
-    /// Whether a destination may have changed.
-    pub(crate) fn has(&self, destination: &Destination) -> bool {
-        let Self::Destinations(keys) = self else { return true };
-        match &destination.host {
-            Host::Address(address) => keys.contains(&DestinationKey::Address(*address)),
-            Host::Name(host) => {
-                keys.contains(&DestinationKey::Host(host.clone()))
-                    || canonical_host(host).is_some_and(|host| keys.contains(&DestinationKey::Host(host)))
-            }
         }
     }
 }
@@ -142,9 +135,10 @@ mod tests {
             ("ratings.shop:80", false),
             ("10.0.0.1:80", false),
         ] {
-            assert_eq!(changed.has(&name.parse().unwrap()), expected, "{name}");
+            let found = DestinationKey::all_of(&name.parse().unwrap());
+            let Changed::Destinations(keys) = &changed else { panic!("everything changed") };
+            assert_eq!(found.iter().any(|key| keys.contains(key)), expected, "{name}");
         }
-        assert!(!changed.has_inbound());
     }
 
     #[test]
@@ -155,7 +149,7 @@ mod tests {
         }
         assert_ne!(changed, Changed::Everything);
         let mut other = Changed::default();
-        other.add(DestinationKey::Inbound);
+        other.add(DestinationKey::Inbound("shop".into()));
         changed.merge(other);
         assert_eq!(changed, Changed::Everything);
     }

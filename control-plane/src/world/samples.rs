@@ -9,7 +9,7 @@ use super::{Change, World};
 pub(crate) fn world(yaml: &str) -> World {
     let parsed = parse_yaml("test.yaml", yaml);
     assert!(!parsed.broken, "{:?}", parsed.problems);
-    let changes = parsed.objects.into_iter().map(Change::Upsert).collect();
+    let changes = parsed.objects.into_iter().map(Change::from).collect();
     World::default().apply(changes).0.with_problems(parsed.problems)
 }
 
@@ -127,7 +127,7 @@ pub(crate) fn any_change() -> impl Strategy<Value = Change> {
         sourced.order = order;
         match deletes {
             true => Change::Delete(sourced.object.reference()),
-            false => Change::Upsert(sourced),
+            false => Change::from(sourced),
         }
     })
 }

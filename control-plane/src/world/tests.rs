@@ -9,7 +9,7 @@ use super::samples::{any_change, service, world};
 use super::*;
 
 fn upserts(yaml: &str) -> Vec<Change> {
-    outrigger_resources::parse_yaml("test.yaml", yaml).objects.into_iter().map(Change::Upsert).collect()
+    outrigger_resources::parse_yaml("test.yaml", yaml).objects.into_iter().map(Change::from).collect()
 }
 
 fn hosts(changed: &Changed) -> Vec<String> {
@@ -17,7 +17,7 @@ fn hosts(changed: &Changed) -> Vec<String> {
     let shown = keys.iter().map(|key| match key {
         DestinationKey::Host(host) => host.to_string(),
         DestinationKey::Address(address) => address.to_string(),
-        DestinationKey::Inbound => "inbound".to_owned(),
+        DestinationKey::Inbound(namespace) => format!("inbound of {namespace}"),
     });
     shown.collect()
 }
@@ -57,13 +57,13 @@ fn a_change_names_the_destinations_it_may_alter() {
                 "10.0.0.2",
                 "10.96.0.1",
                 "10.96.0.2",
-                "inbound",
+                "inbound of shop",
             ],
         ),
         // A workload: its address and the Services that pick it.
         (
             of("name: v1-1").replace("8080", "8081"),
-            vec!["v1.shop.svc.cluster.local", "10.0.0.2", "10.96.0.2", "inbound"],
+            vec!["v1.shop.svc.cluster.local", "10.0.0.2", "10.96.0.2", "inbound of shop"],
         ),
         (
             of("kind: HTTPRoute").replace("port: 80", "port: 81"),

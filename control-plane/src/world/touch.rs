@@ -30,11 +30,12 @@ pub(super) fn touch(pictures: [&World; 2], id: &ObjectRef, changed: &mut Changed
         }
     }
     if inbound_differs(before, after) {
-        changed.add(DestinationKey::Inbound);
+        changed.add(DestinationKey::Inbound(id.namespace.clone()));
     }
 }
 
-/// Whether a Service or workload changed in what an `inbound` listener is made of; being ready or not is no part of it.
+/// Whether a Service or workload changed in what the `inbound` listeners of its namespace are made of; being ready or
+/// not is no part of it. Selectors do not reach beyond their namespace.
 fn inbound_differs(before: Option<&Arc<Held>>, after: Option<&Arc<Held>>) -> bool {
     match (before.map(|held| &held.object), after.map(|held| &held.object)) {
         (Some(Object::Pod(before)), Some(Object::Pod(after))) => {
@@ -152,12 +153,17 @@ impl Edges<'_> {
 
 impl World {
     /// The Workloads and Pods that a Service's selector picks.
-    pub(crate) fn members(&self, service: &Service) -> impl Iterator<Item = &Arc<Held>> {
+    pub(crate) fn members<'w>(&'w self, service: &'w Service) -> impl Iterator<Item = &'w Arc<Held>> {
         let terms = Label::all_of_selector(service).map(Term::Labelled);
         let rarest = terms.min_by_key(|term| self.how_many(term));
-        let found = rarest.into_iter().flat_map(|term| self.find(&term).collect::<Vec<_>>());
-        let selector = service.spec.selector.clone();
-        found.filter(move |held| select(&selector, &held.object.meta().labels))
+        let found = rarest.into_iter().flat_map(|term| self.find(&term));
+        found.filter(|held| select(&service.spec.selector, &held.object.meta().labels))
+    }
+
+    /// Whether a Service's selector picks what carries this metadata.
+    pub(crate) fn is_selected(&self, meta: &Meta) -> bool {
+        let mut found = Label::all(meta).flat_map(|label| self.find(&Term::Selects(label)));
+        found.any(|held| held.selects(&meta.labels))
     }
 
     /// The Services whose selector picks what carries this metadata.
@@ -171,14 +177,10 @@ impl World {
         namespace: &Arc<str>,
         labels: &BTreeMap<String, String>,
     ) -> Vec<&Arc<Held>> {
-        let picks = |held: &Arc<Held>| match &held.object {
-            Object::Service(service) => select(&service.spec.selector, labels),
-            _ => false,
-        };
         let mut services = Vec::new();
         for label in labels {
             let candidates = self.find(&Term::Selects(Label::new(namespace, label)));
-            services.extend(candidates.filter(|held| picks(held)));
+            services.extend(candidates.filter(|held| held.selects(labels)));
         }
         services
     }

@@ -1,23 +1,19 @@
-//! Encoded resources, each kept once for all streams that subscribe to it.
+//! Encoded resources, each kept once for all streams that subscribe to it, and found by what they follow from.
 
-use std::collections::HashMap;
-use std::fmt::Write;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use envoy_types::pb::google::protobuf::Any;
 use outrigger_model::codec;
 use outrigger_model::name::INBOUND;
 use outrigger_model::resource::ResourceType;
 
 use crate::translate::{self, Client};
-use crate::world::World;
+use crate::world::{Changed, DestinationKey, World};
+use crate::xds::encoded::Encoded;
 
 /// Resources that are kept at a time.
 pub(crate) const MAX_ENTRIES: usize = 500_000;
-
-/// Bytes of the hash that are the version of a resource.
-const VERSION_BYTES: usize = 16;
 
 /// What makes two subscriptions the same resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -38,14 +34,6 @@ enum Scope {
     Workload(Arc<Client>),
 }
 
-/// A resource as it goes on the wire.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Encoded {
-    /// A hash of the bytes: the same in every replica and after a restart.
-    pub(crate) version: Arc<str>,
-    pub(crate) any: Any,
-}
-
 /// A resource that somebody subscribes to. Without a value it does not exist.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -59,12 +47,17 @@ pub(crate) struct Entry {
 pub(crate) struct Cache {
     max_entries: usize,
     slots: HashMap<Key, Slot>,
+    /// Entries by what they follow from, so that a change finds those it concerns without looking at the others.
+    followers: HashMap<DestinationKey, BTreeMap<u64, Arc<Entry>>>,
+    /// The number of the next entry.
+    next: u64,
     counts: [usize; ResourceType::ALL.len()],
 }
 
 #[derive(Debug)]
 struct Slot {
     entry: Arc<Entry>,
+    number: u64,
     leases: usize,
 }
 
@@ -80,18 +73,6 @@ impl Key {
     }
 }
 
-impl Encoded {
-    pub(crate) fn of(any: Any) -> Self {
-        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &any.value);
-        let version = hash.as_ref().iter().take(VERSION_BYTES).fold(String::new(), |mut text, byte| {
-            // Writing to a String does not fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        Self { version: version.into(), any }
-    }
-}
-
 impl Entry {
     pub(crate) fn new(key: Key, client: Arc<Client>, world: &World) -> Self {
         let entry = Self { key, client, value: ArcSwapOption::empty() };
@@ -102,7 +83,11 @@ impl Entry {
     /// What the resource is in a world.
     pub(crate) fn compute(&self, world: &World) -> Option<Arc<Encoded>> {
         let resource = translate::resource(world, &self.client, self.key.kind, &self.key.name)?;
-        Some(Arc::new(Encoded::of(codec::encode(&resource))))
+        Some(Arc::new(Encoded::new(&self.key.name, &codec::encode(&resource))))
+    }
+
+    fn follows(&self) -> Vec<DestinationKey> {
+        translate::follows(&self.client, self.key.kind, &self.key.name)
     }
 
     /// What the resource is now.
@@ -125,7 +110,13 @@ impl Entry {
 impl Cache {
     /// An empty cache that keeps up to `max_entries`.
     pub(crate) fn new(max_entries: usize) -> Self {
-        Self { max_entries, slots: HashMap::new(), counts: Default::default() }
+        Self {
+            max_entries,
+            slots: HashMap::new(),
+            followers: HashMap::new(),
+            next: 0,
+            counts: Default::default(),
+        }
     }
 
     /// Counts one more subscriber of an entry, if it is there.
@@ -140,8 +131,13 @@ impl Cache {
         if self.slots.len() >= self.max_entries {
             return false;
         }
+        let number = self.next;
+        self.next += 1;
         self.counts[entry.key.kind as usize] += 1;
-        self.slots.insert(entry.key.clone(), Slot { entry, leases: 1 });
+        for key in entry.follows() {
+            self.followers.entry(key).or_default().insert(number, entry.clone());
+        }
+        self.slots.insert(entry.key.clone(), Slot { entry, number, leases: 1 });
         true
     }
 
@@ -149,15 +145,29 @@ impl Cache {
     pub(crate) fn release(&mut self, key: &Key) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.leases -= 1;
-        if slot.leases == 0 {
-            self.slots.remove(key);
-            self.counts[key.kind as usize] -= 1;
+        if slot.leases > 0 {
+            return;
+        }
+        self.counts[key.kind as usize] -= 1;
+        let Some(Slot { entry, number, .. }) = self.slots.remove(key) else { return };
+        for key in entry.follows() {
+            let Some(followers) = self.followers.get_mut(&key) else { continue };
+            followers.remove(&number);
+            if followers.is_empty() {
+                self.followers.remove(&key);
+            }
         }
     }
 
-    /// All entries.
-    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
-        self.slots.values().map(|slot| slot.entry.clone()).collect()
+    /// The entries that a change may alter, each once, the oldest first.
+    pub(crate) fn affected(&self, changed: &Changed) -> Vec<Arc<Entry>> {
+        let Changed::Destinations(keys) = changed else {
+            return self.slots.values().map(|slot| slot.entry.clone()).collect();
+        };
+        let followers = keys.iter().filter_map(|key| self.followers.get(key)).flatten();
+        let distinct: BTreeMap<u64, &Arc<Entry>> =
+            followers.map(|(number, entry)| (*number, entry)).collect();
+        distinct.into_values().cloned().collect()
     }
 
     /// How many entries of a kind there are.
@@ -186,6 +196,38 @@ mod tests {
         assert_eq!((cache.count(ResourceType::Route), cache.insert(three.clone())), (2, false));
         cache.release(&one.key);
         assert_eq!((cache.count(ResourceType::Route), cache.insert(three)), (1, true));
+    }
+
+    #[test]
+    fn a_change_finds_what_follows_from_it_and_nothing_else() {
+        let mut cache = Cache::new(10);
+        let full = "a.shop.svc.cluster.local";
+        let followers = [
+            entry(ResourceType::Listener, "a.shop:80", "shop"),
+            entry(ResourceType::Route, "a.shop.svc.cluster.local:80", "shop"),
+            entry(ResourceType::Endpoints, "outbound|80|a.shop.svc.cluster.local", "bank"),
+        ];
+        let others = [
+            entry(ResourceType::Listener, "b.shop:80", "shop"),
+            entry(ResourceType::Listener, INBOUND, "shop"),
+            entry(ResourceType::Listener, INBOUND, "bank"),
+        ];
+        assert!(followers.iter().chain(&others).all(|entry| cache.insert(entry.clone())));
+        let affected = |cache: &Cache, keys: &[DestinationKey]| {
+            let changed = Changed::Destinations(keys.iter().cloned().collect());
+            cache.affected(&changed).iter().map(|entry| entry.key.clone()).collect::<Vec<_>>()
+        };
+        let host = DestinationKey::Host(full.into());
+        // The first one is found by its name as it was dialled and by its full name, and named once.
+        let both = [host.clone(), DestinationKey::Host("a.shop".into())];
+        assert_eq!(affected(&cache, &both), followers.each_ref().map(|entry| entry.key.clone()));
+        assert_eq!(affected(&cache, &[DestinationKey::Inbound("bank".into())]), [others[2].key.clone()]);
+        assert_eq!(affected(&cache, &[DestinationKey::Host("c.shop".into())]), []);
+        assert_eq!(cache.affected(&Changed::Everything).len(), 6);
+        for entry in followers.iter().chain(&others) {
+            cache.release(&entry.key);
+        }
+        assert!(affected(&cache, &[host]).is_empty() && cache.followers.is_empty());
     }
 
     #[test]

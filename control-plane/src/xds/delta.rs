@@ -4,15 +4,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
-};
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use outrigger_model::resource::ResourceType;
 use tonic::Status;
 
 use crate::xds::board::{Answer, Board};
-use crate::xds::cache::Encoded;
+use crate::xds::encoded::{Encoded, Form, message};
 use crate::xds::session::Protocol;
 use crate::xds::subscription::{Due, check_count};
 
@@ -29,13 +28,13 @@ pub(crate) struct Delta;
 /// What goes into a response.
 #[derive(Debug, Default)]
 struct Parts {
-    resources: Vec<(Arc<str>, Arc<Encoded>)>,
+    names: Vec<Arc<str>>,
+    resources: Vec<Arc<Encoded>>,
     removed: Vec<Arc<str>>,
 }
 
 impl Protocol for Delta {
     type Request = DeltaDiscoveryRequest;
-    type Response = DeltaDiscoveryResponse;
     const WORD: &'static str = "delta";
 
     fn take_node(request: &mut DeltaDiscoveryRequest) -> Option<Node> {
@@ -53,11 +52,17 @@ impl Protocol for Delta {
             let refusal = request.error_detail.as_ref().map(|status| status.message.as_str());
             board.answer(&Answer { kind, nonce: &request.response_nonce, refusal });
         }
+        let is_answer_alone = board.of(kind).started
+            && request.resource_names_subscribe.is_empty()
+            && request.resource_names_unsubscribe.is_empty();
+        if is_answer_alone {
+            return Ok(());
+        }
         subscribe(board, kind, request)?;
         board.note_subscribed(kind)
     }
 
-    fn respond(board: &mut Board) -> Option<DeltaDiscoveryResponse> {
+    fn respond(board: &mut Board) -> Option<Bytes> {
         ResourceType::ALL.into_iter().find_map(|kind| {
             if board.of(kind).outstanding.is_some() {
                 return None;
@@ -65,8 +70,7 @@ impl Protocol for Delta {
             let parts = collect(board, kind);
             let is_empty = parts.resources.is_empty() && parts.removed.is_empty();
             if kind == ResourceType::Cluster {
-                let sent: Vec<_> = parts.resources.iter().map(|(name, _)| name.clone()).collect();
-                board.warm(&sent);
+                board.warm(&parts.names);
             }
             (!is_empty || board.of(kind).owes_answer).then(|| response(board, kind, parts))
         })
@@ -109,9 +113,10 @@ fn collect(board: &mut Board, kind: ResourceType) -> Parts {
         match subscription.due(&name) {
             Due::Nothing => subscription.note_clean(&name),
             Due::Send(encoded) if may_send && bytes < MAX_RESPONSE_BYTES => {
-                bytes += encoded.any.value.len();
+                bytes += encoded.len();
                 subscription.note_sent(&name, encoded.clone());
-                parts.resources.push((name, encoded));
+                parts.names.push(name);
+                parts.resources.push(encoded);
             }
             Due::Absence => {
                 subscription.note_absent(&name);
@@ -127,20 +132,14 @@ fn collect(board: &mut Board, kind: ResourceType) -> Parts {
     parts
 }
 
-fn response(board: &mut Board, kind: ResourceType, parts: Parts) -> DeltaDiscoveryResponse {
+fn response(board: &mut Board, kind: ResourceType, parts: Parts) -> Bytes {
     let (nonce, version) = board.dispatch(kind);
-    let resource = |(name, encoded): (Arc<str>, Arc<Encoded>)| Resource {
-        name: name.to_string(),
-        version: encoded.version.to_string(),
-        resource: Some(encoded.any.clone()),
-        ..Resource::default()
-    };
-    DeltaDiscoveryResponse {
+    let response = DeltaDiscoveryResponse {
         system_version_info: version.to_string(),
-        resources: parts.resources.into_iter().map(resource).collect(),
         removed_resources: parts.removed.iter().map(ToString::to_string).collect(),
         type_url: kind.url().to_owned(),
         nonce,
         ..DeltaDiscoveryResponse::default()
-    }
+    };
+    message(&response, &parts.resources, Form::Named)
 }

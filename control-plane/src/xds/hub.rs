@@ -1,23 +1,23 @@
 //! The world in force, and what becomes of a change: recompute what it affects, tell the streams.
 //!
 //! A change is worked off at once; those that come within a few milliseconds after it are worked off together. Only
-//! entries that `translate::affects` names are recomputed, outside of any lock, and only those whose bytes differ are
-//! announced.
+//! entries that follow from what changed (`translate::follows`) are recomputed, outside of any lock, and only those
+//! whose bytes differ are announced.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use outrigger_base::lifecycle::drain::Drain;
-use outrigger_model::inbound::MeshSettings;
 use outrigger_model::resource::ResourceType;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::http::meters::{Meters, Stopwatch};
 use crate::translate::{self, Client};
 use crate::world::{Changed, World};
-use crate::xds::cache::{Cache, Encoded, Entry, Key, MAX_ENTRIES};
+use crate::xds::cache::{Cache, Entry, Key, MAX_ENTRIES};
 use crate::xds::connections::{Connections, ProxyStatus};
+use crate::xds::encoded::Encoded;
 
 /// The least time between two pushes; changes within it are merged.
 const PUSH_INTERVAL: Duration = Duration::from_millis(5);
@@ -146,9 +146,7 @@ impl Hub {
 
     /// The trust domain of the world in force.
     pub fn trust_domain(&self) -> Arc<str> {
-        let world = self.world();
-        let configured = world.mesh_config().map(|mesh| mesh.spec.trust_domain.clone());
-        configured.unwrap_or_else(|| MeshSettings::default().trust_domain)
+        self.world().trust_domain()
     }
 
     /// How many changes have been put in force; the version that clients see.
@@ -183,10 +181,10 @@ impl Hub {
     pub(crate) fn lease(
         self: &Arc<Self>,
         kind: ResourceType,
-        name: &Arc<str>,
+        name: &str,
         client: &Arc<Client>,
     ) -> Result<Lease, CacheFull> {
-        let key = Key::new(kind, name, client);
+        let key = Key::new(kind, &name.into(), client);
         let mut state = self.state();
         if let Some(entry) = state.cache.lease(&key) {
             return Ok(Lease { hub: self.clone(), entry });
@@ -219,14 +217,12 @@ impl Hub {
         let (entries, wildcards) = {
             let mut state = self.state();
             state.late = Some(Vec::new());
-            (state.cache.entries(), state.wildcards.keys().copied().collect::<Vec<_>>())
+            let affected = state.cache.affected(&pending.changed);
+            (affected, state.wildcards.keys().copied().collect::<Vec<_>>())
         };
-        let mut values = Vec::new();
+        let mut values = Vec::with_capacity(entries.len());
         for turn in entries.chunks(ENTRIES_PER_TURN) {
-            let affected = turn
-                .iter()
-                .filter(|entry| translate::affects(&pending.changed, entry.key.kind, &entry.key.name));
-            values.extend(affected.map(|entry| (entry.clone(), entry.compute(&pending.world))));
+            values.extend(turn.iter().map(|entry| (entry.clone(), entry.compute(&pending.world))));
             tokio::task::yield_now().await;
         }
         let names = |kind| (kind, translate::wildcard(&pending.world, kind).into());
@@ -312,9 +308,9 @@ mod tests {
     #[tokio::test]
     async fn who_subscribes_while_a_push_is_computed_gets_its_result() {
         let hub = Hub::new(Arc::new(World::default()), Meters::new(Registry::new()));
-        let lease = |name: &str| hub.lease(ResourceType::Cluster, &name.into(), &Arc::default()).unwrap();
-        let _early = lease("outbound|1|early");
-        let changes = parse_yaml("test.yaml", SERVICE).objects.into_iter().map(Change::Upsert).collect();
+        let lease = |name: &str| hub.lease(ResourceType::Cluster, name, &Arc::default()).unwrap();
+        let _early = lease("outbound|1|reviews.shop.svc.cluster.local");
+        let changes = parse_yaml("test.yaml", SERVICE).objects.into_iter().map(Change::from).collect();
         let (world, changed) = World::default().apply(changes);
         let mut batches = hub.batches();
         let push = hub.push(Pending { world: Arc::new(world), changed, since: Instant::now() });

@@ -3,13 +3,18 @@
 //! A session is driven by the reader of its responses, so a client that does not read gets nothing computed and
 //! holds no queue. There is at most one response of a type in flight.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use futures_util::Stream;
 use futures_util::stream::unfold;
+use hyper::HeaderMap;
+use hyper::body::Frame;
+use hyper::header::HeaderValue;
 use outrigger_base::lifecycle::drain::{Drain, DrainGuard};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
@@ -29,9 +34,7 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// One of the two variants of the protocol.
 pub(crate) trait Protocol: Send + 'static {
     /// What the client sends.
-    type Request: Send + 'static;
-    /// What it gets.
-    type Response: Send + 'static;
+    type Request: prost::Message + Default + 'static;
     /// Its name in status and logs.
     const WORD: &'static str;
 
@@ -39,8 +42,8 @@ pub(crate) trait Protocol: Send + 'static {
     fn take_node(request: &mut Self::Request) -> Option<Node>;
     /// Takes in a request. An error ends the stream.
     fn accept(board: &mut Board, request: Self::Request) -> Result<(), Status>;
-    /// The next response, if there is something to say.
-    fn respond(board: &mut Board) -> Option<Self::Response>;
+    /// The next response, if there is something to say: a message of gRPC.
+    fn respond(board: &mut Board) -> Option<Bytes>;
 }
 
 /// What is known of a stream before its first request.
@@ -70,11 +73,11 @@ enum Event<R> {
     End,
 }
 
-/// The responses to a stream of requests.
+/// The responses to a stream of requests, and how it ended.
 pub(crate) fn serve<P: Protocol>(
     admission: Admission,
     requests: Streaming<P::Request>,
-) -> Result<impl Stream<Item = Result<P::Response, Status>> + Send, Status> {
+) -> Result<impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send, Status> {
     let place = admission.hub.connections().enter().ok_or_else(|| {
         Status::resource_exhausted(format!("this control plane serves at most {MAX_STREAMS} streams"))
     })?;
@@ -88,26 +91,28 @@ pub(crate) fn serve<P: Protocol>(
         ended: false,
     };
     Ok(unfold(session, |mut session| async {
-        let item = session.next().await?;
-        Some((item, session))
+        let frame = session.next().await?;
+        Some((Ok(frame), session))
     }))
 }
 
 impl<P: Protocol> Session<P> {
-    async fn next(&mut self) -> Option<Result<P::Response, Status>> {
+    async fn next(&mut self) -> Option<Frame<Bytes>> {
         if self.ended {
             return None;
         }
-        let response = self.step().await.transpose();
-        if !matches!(response, Some(Ok(_))) {
-            self.ended = true;
-            self.board = None;
-        }
-        response
+        let end = match self.step().await {
+            Ok(Some(response)) => return Some(Frame::data(response)),
+            Ok(None) => Status::ok(""),
+            Err(status) => status,
+        };
+        self.ended = true;
+        self.board = None;
+        Some(Frame::trailers(trailers(&end)))
     }
 
     /// The next response; `None` at the end of the stream.
-    async fn step(&mut self) -> Result<Option<P::Response>, Status> {
+    async fn step(&mut self) -> Result<Option<Bytes>, Status> {
         if self.board.is_none() && !self.open().await? {
             return Ok(None);
         }
@@ -167,4 +172,14 @@ impl<P: Protocol> Session<P> {
         self.board = Some(board);
         Ok(true)
     }
+}
+
+/// What ends a call in gRPC.
+fn trailers(end: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // What cannot be a header is left out; the code always can.
+    if end.add_header(&mut trailers).is_err() {
+        trailers.insert("grpc-status", HeaderValue::from(end.code() as i32));
+    }
+    trailers
 }

@@ -3,15 +3,17 @@
 //! <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#variants-of-the-xds-transport-protocol>
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
-use envoy_types::pb::google::protobuf::Any;
 use outrigger_model::resource::ResourceType;
 use tonic::Status;
 
 use crate::xds::board::{Answer, Board};
 use crate::xds::delta::WILDCARD;
+use crate::xds::encoded::{Encoded, Form, message};
 use crate::xds::session::Protocol;
 use crate::xds::subscription::{Due, check_count};
 
@@ -21,7 +23,6 @@ pub(crate) struct StateOfTheWorld;
 
 impl Protocol for StateOfTheWorld {
     type Request = DiscoveryRequest;
-    type Response = DiscoveryResponse;
     const WORD: &'static str = "sotw";
 
     fn take_node(request: &mut DiscoveryRequest) -> Option<Node> {
@@ -47,13 +48,13 @@ impl Protocol for StateOfTheWorld {
         board.note_subscribed(kind)
     }
 
-    fn respond(board: &mut Board) -> Option<DiscoveryResponse> {
+    fn respond(board: &mut Board) -> Option<Bytes> {
         ResourceType::ALL.into_iter().find_map(|kind| {
             if board.of(kind).outstanding.is_some() {
                 return None;
             }
             let resources = if is_complete(kind) { complete(board, kind) } else { changed(board, kind) };
-            resources.map(|resources| response(board, kind, resources))
+            resources.map(|resources| response(board, kind, &resources))
         })
     }
 }
@@ -90,7 +91,7 @@ fn subscribe(board: &mut Board, kind: ResourceType, names: &[String]) -> Result<
 }
 
 /// The whole set, when anything in it differs from what the client has.
-fn complete(board: &mut Board, kind: ResourceType) -> Option<Vec<Any>> {
+fn complete(board: &mut Board, kind: ResourceType) -> Option<Vec<Arc<Encoded>>> {
     let (may_send, may_remove) = (board.may_send(kind), board.may_remove(kind));
     let subscription = board.of(kind);
     let mut due = false;
@@ -119,7 +120,7 @@ fn complete(board: &mut Board, kind: ResourceType) -> Option<Vec<Any>> {
             Due::Nothing | Due::Removal => subscription.last_sent(&name),
         };
         match encoded {
-            Some(encoded) => resources.push(encoded.any.clone()),
+            Some(encoded) => resources.push(encoded),
             None => subscription.note_absent(&name),
         }
     }
@@ -131,7 +132,7 @@ fn complete(board: &mut Board, kind: ResourceType) -> Option<Vec<Any>> {
 
 /// What differs from what the client has. That something is gone cannot be said for these types; the listener or
 /// cluster that pointed at it says it.
-fn changed(board: &mut Board, kind: ResourceType) -> Option<Vec<Any>> {
+fn changed(board: &mut Board, kind: ResourceType) -> Option<Vec<Arc<Encoded>>> {
     let may_send = board.may_send(kind);
     let subscription = board.of(kind);
     let mut resources = Vec::new();
@@ -140,7 +141,7 @@ fn changed(board: &mut Board, kind: ResourceType) -> Option<Vec<Any>> {
             Due::Nothing => subscription.note_clean(&name),
             Due::Send(encoded) if may_send => {
                 subscription.note_sent(&name, encoded.clone());
-                resources.push(encoded.any.clone());
+                resources.push(encoded);
             }
             Due::Send(_) => {}
             Due::Absence | Due::Removal => subscription.note_absent(&name),
@@ -149,13 +150,13 @@ fn changed(board: &mut Board, kind: ResourceType) -> Option<Vec<Any>> {
     (!resources.is_empty()).then_some(resources)
 }
 
-fn response(board: &mut Board, kind: ResourceType, resources: Vec<Any>) -> DiscoveryResponse {
+fn response(board: &mut Board, kind: ResourceType, resources: &[Arc<Encoded>]) -> Bytes {
     let (nonce, version) = board.dispatch(kind);
-    DiscoveryResponse {
+    let response = DiscoveryResponse {
         version_info: version.to_string(),
-        resources,
         type_url: kind.url().to_owned(),
         nonce,
         ..DiscoveryResponse::default()
-    }
+    };
+    message(&response, resources, Form::Bare)
 }

@@ -10,7 +10,8 @@ use outrigger_model::resource::ResourceType;
 use tonic::Status;
 
 use crate::translate::Client;
-use crate::xds::cache::{Encoded, Key};
+use crate::xds::cache::Key;
+use crate::xds::encoded::Encoded;
 use crate::xds::hub::{Batch, Hub, Lease, Names};
 use crate::xds::{MAX_NAME_BYTES, MAX_NAMES_PER_STREAM};
 
@@ -109,12 +110,12 @@ impl Subscription {
     /// Subscribes to a name. A name that is subscribed to already is sent again, as the protocol asks.
     pub(crate) fn subscribe(&mut self, view: &View, name: &str) -> Result<(), Status> {
         check_name(name)?;
-        let name: Arc<str> = name.into();
-        let held = self.hold(view, &name)?;
+        let held = self.hold(view, name)?;
         if held.explicit {
             held.sent = Sent::Nothing;
         }
         held.explicit = true;
+        let name = held.name();
         self.dirty.insert(name);
         Ok(())
     }
@@ -157,8 +158,8 @@ impl Subscription {
             return Ok(());
         }
         check_name(name)?;
-        let name: Arc<str> = name.into();
-        let held = self.hold(view, &name)?;
+        let held = self.hold(view, name)?;
+        let name = held.name();
         held.sent = Sent::Version { version: version.into(), resource: None };
         self.dirty.insert(name);
         Ok(())
@@ -288,14 +289,14 @@ impl Subscription {
         Ok(())
     }
 
-    fn hold(&mut self, view: &View, name: &Arc<str>) -> Result<&mut Held, Status> {
+    fn hold(&mut self, view: &View, name: &str) -> Result<&mut Held, Status> {
         if !self.held.contains_key(name) {
             let lease = view
                 .hub
                 .lease(self.kind, name, &view.client)
                 .map_err(|full| Status::resource_exhausted(full.to_string()))?;
             let held = Held { lease, explicit: false, implied: false, sent: Sent::Nothing };
-            self.held.insert(name.clone(), held);
+            self.held.insert(held.name(), held);
         }
         self.held.get_mut(name).ok_or_else(|| Status::internal("a name that was just added is gone"))
     }
@@ -307,6 +308,11 @@ impl Subscription {
 }
 
 impl Held {
+    /// The name, which all streams share.
+    fn name(&self) -> Arc<str> {
+        self.lease.entry().key.name.clone()
+    }
+
     fn is_wanted(&self) -> bool {
         self.explicit || self.implied
     }

@@ -1,12 +1,14 @@
 //! Both variants of the protocol, spoken by a real gRPC client over loopback.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
 use envoy_types::pb::google::protobuf::value::Kind as ValueKind;
 use envoy_types::pb::google::protobuf::{Any, Struct, Value};
 use outrigger_base::lifecycle::drain::{self, DrainTrigger};
@@ -16,14 +18,15 @@ use outrigger_resources::{Kind, ObjectRef, parse_yaml};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
 use tonic::service::Routes;
 use tonic::transport::Channel;
+use tonic::{Code, Request, Streaming};
 
 use super::*;
 use crate::ca::store::Store;
 use crate::http::meters::Meters;
 use crate::run::serve::{self, Security};
+use crate::token::gate::Gate;
 use crate::token::{Caller, TokenKeys};
 use crate::world::{Change, World};
 
@@ -60,8 +63,6 @@ impl Mesh {
         let gate = Gate::new(tokens.clone(), meters);
         let (trigger, drain) = drain::new(DEADLINE);
         let discovery = Discovery::new(hub.clone(), gate, drain.clone());
-        let discovery =
-            AggregatedDiscoveryServiceServer::new(discovery).max_decoding_message_size(MAX_REQUEST_BYTES);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
@@ -113,7 +114,7 @@ impl Mesh {
 fn upserts(yaml: &str) -> Vec<Change> {
     let parsed = parse_yaml("test.yaml", yaml);
     assert_eq!(parsed.problems, [], "the YAML of the test is wrong");
-    parsed.objects.into_iter().map(Change::Upsert).collect()
+    parsed.objects.into_iter().map(Change::from).collect()
 }
 
 /// A Service with one Workload behind it.
@@ -226,4 +227,29 @@ fn there_is_a_bound_on_streams() {
     assert!(hub.connections().enter().is_none());
     places.pop();
     assert!(hub.connections().enter().is_some(), "a place that is given back can be taken");
+}
+
+#[tokio::test]
+async fn what_is_no_call_of_discovery_is_unimplemented() {
+    let mesh = Mesh::start(&service("reviews", "10.0.0.1")).await;
+    let address = mesh.address;
+    let call = |path: &str, encoding: &str| {
+        let uri = format!("http://{address}/{}/{path}", <Discovery as tonic::server::NamedService>::NAME);
+        let request = tonic::codegen::http::Request::post(uri).header("grpc-encoding", encoding);
+        request.header("content-type", "application/grpc").body(tonic::body::Body::empty()).unwrap()
+    };
+    for (path, encoding, expected) in [
+        ("FetchAggregatedResources", "identity", "12"),
+        ("DeltaAggregatedResources", "gzip", "12"),
+        // What is open at all ends well when the client has no more to ask.
+        ("DeltaAggregatedResources", "identity", "0"),
+    ] {
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let answer = tower::ServiceExt::oneshot(channel, call(path, encoding)).await.unwrap();
+        assert_eq!(answer.headers()["content-type"], "application/grpc");
+        let at_once = answer.headers().get("grpc-status").cloned();
+        let ended = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+        let status = at_once.or_else(|| ended.trailers()?.get("grpc-status").cloned()).unwrap();
+        assert_eq!(status, expected, "{path} {encoding}");
+    }
 }

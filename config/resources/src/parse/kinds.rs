@@ -69,7 +69,9 @@ impl Draft<'_> {
             Kind::ExternalService => {
                 Object::ExternalService(ExternalService { meta, spec: self.strict_spec()? })
             }
-            Kind::BackendPolicy => Object::BackendPolicy(BackendPolicy { meta, spec: self.strict_spec()? }),
+            Kind::BackendPolicy => {
+                Object::BackendPolicy(BackendPolicy { meta, spec: Box::new(self.strict_spec()?) })
+            }
             Kind::MeshConfig => Object::MeshConfig(MeshConfig { meta, spec: self.strict_spec()? }),
             Kind::HttpRoute => Object::HttpRoute(self.http_route(meta)?),
             Kind::GrpcRoute => Object::GrpcRoute(self.grpc_route(meta)?),

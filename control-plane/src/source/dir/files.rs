@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use outrigger_resources::{Effect, Location, ObjectRef, Parsed, Problem, Severity, Sourced, parse_yaml};
 
@@ -18,9 +19,9 @@ pub const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
 /// All files as they were last read.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    files: BTreeMap<PathBuf, FileState>,
-    /// Which files define an object; the first in path order counts.
-    holders: BTreeMap<ObjectRef, BTreeSet<PathBuf>>,
+    files: BTreeMap<Arc<Path>, FileState>,
+    /// Which files define an object, in path order; the first counts. There is seldom more than one.
+    holders: BTreeMap<ObjectRef, Vec<Arc<Path>>>,
     /// Objects that more than one file defines.
     disputed: BTreeSet<ObjectRef>,
     problems: Vec<Problem>,
@@ -29,7 +30,7 @@ pub(super) struct Files {
 #[derive(Debug, Default)]
 struct FileState {
     stamp: Option<Stamp>,
-    objects: BTreeMap<ObjectRef, Sourced>,
+    objects: BTreeMap<ObjectRef, Arc<Sourced>>,
     problems: Vec<Problem>,
 }
 
@@ -38,14 +39,14 @@ impl Files {
     pub(super) fn update(&mut self, scan: &Scan, touched: &Touched) -> Option<Update> {
         let mut fresh: BTreeMap<PathBuf, Option<FileState>> = BTreeMap::new();
         for (path, stamp) in &scan.files {
-            let known = self.files.get(path);
+            let known = self.files.get(path.as_path());
             if known.is_none_or(|file| file.stamp != Some(*stamp)) || touched.has(path) {
                 fresh.insert(path.clone(), Some(FileState::read(path, *stamp, known)));
             }
         }
         for path in self.files.keys() {
-            if !scan.files.contains_key(path) && !scan.is_hidden_by_fault(path) {
-                fresh.insert(path.clone(), None);
+            if !scan.files.contains_key(&**path) && !scan.is_hidden_by_fault(path) {
+                fresh.insert(path.to_path_buf(), None);
             }
         }
         let changes = self.replace(fresh);
@@ -60,12 +61,14 @@ impl Files {
     fn replace(&mut self, fresh: BTreeMap<PathBuf, Option<FileState>>) -> Vec<Change> {
         let mut references = BTreeSet::new();
         for (path, state) in &fresh {
-            references.extend(self.files.get(path).into_iter().flat_map(|file| file.objects.keys().cloned()));
+            references.extend(
+                self.files.get(path.as_path()).into_iter().flat_map(|file| file.objects.keys().cloned()),
+            );
             references.extend(state.iter().flat_map(|file| file.objects.keys().cloned()));
         }
         let before: Vec<_> = references.iter().map(|reference| self.current(reference).cloned()).collect();
         for (path, state) in fresh {
-            self.put(path, state);
+            self.put(path.into(), state);
         }
         let mut changes = Vec::new();
         for (reference, before) in references.into_iter().zip(before) {
@@ -78,11 +81,14 @@ impl Files {
         changes
     }
 
-    fn put(&mut self, path: PathBuf, state: Option<FileState>) {
+    fn put(&mut self, path: Arc<Path>, state: Option<FileState>) {
         let old = match state {
             Some(state) => {
                 for reference in state.objects.keys() {
-                    self.holders.entry(reference.clone()).or_default().insert(path.clone());
+                    let holders = self.holders.entry(reference.clone()).or_default();
+                    if let Err(place) = holders.binary_search(&path) {
+                        holders.insert(place, path.clone());
+                    }
                 }
                 self.files.insert(path.clone(), state)
             }
@@ -94,7 +100,7 @@ impl Files {
                 continue;
             }
             if let Some(holders) = self.holders.get_mut(reference) {
-                holders.remove(&path);
+                holders.retain(|holder| *holder != path);
             }
         }
         let references: Vec<_> =
@@ -105,7 +111,7 @@ impl Files {
     }
 
     fn settle(&mut self, reference: ObjectRef) {
-        match self.holders.get(&reference).map_or(0, BTreeSet::len) {
+        match self.holders.get(&reference).map_or(0, Vec::len) {
             0 => {
                 self.holders.remove(&reference);
                 self.disputed.remove(&reference);
@@ -119,7 +125,7 @@ impl Files {
         }
     }
 
-    fn current(&self, reference: &ObjectRef) -> Option<&Sourced> {
+    fn current(&self, reference: &ObjectRef) -> Option<&Arc<Sourced>> {
         let first = self.holders.get(reference)?.first()?;
         self.files.get(first)?.objects.get(reference)
     }
@@ -179,7 +185,7 @@ impl FileState {
             if let Some(first) = state.objects.get(&reference) {
                 state.problems.push(defined_twice(&reference, first, &sourced.location));
             } else {
-                state.objects.insert(reference, sourced);
+                state.objects.insert(reference, Arc::new(sourced));
             }
         }
         state.keep_dropped(last_good);
@@ -187,7 +193,7 @@ impl FileState {
     }
 
     /// An object that became bad stays as it was when it was last good.
-    fn keep_dropped(&mut self, last_good: Option<&BTreeMap<ObjectRef, Sourced>>) {
+    fn keep_dropped(&mut self, last_good: Option<&BTreeMap<ObjectRef, Arc<Sourced>>>) {
         let Some(last_good) = last_good else { return };
         for problem in &mut self.problems {
             if problem.effect != Effect::ObjectDropped {
