@@ -195,7 +195,7 @@ async fn under_load(args: &Args, (site, running): (&Site, &Running), ours: Vec<u
     let driver = Driver::start(args, (site, running))?;
     let load = driver.pid();
     let read = || Reading::take(running, (load, &ours), site);
-    let (said, cost) = driver.run(args, read, |before| Ok(read()?.since(&before, running)?)).await?;
+    let (said, cost) = driver.run(args, read, |before| read()?.since(&before, running)).await?;
     let answered = answered(&said)?;
     Figures::new(&answered, &cost).context("nothing came back in the measured time")
 }

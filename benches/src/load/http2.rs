@@ -13,6 +13,9 @@ use super::{Args, Way};
 use crate::poll::{Life, Ready, flush, read_all};
 use crate::wire::http2::{Event, Frames, Link, Template, fields};
 
+/// The first stream: odd numbers are the client's (RFC 9113, section 5.1.1).
+const FIRST: u32 = 1;
+
 /// One connection.
 pub(super) struct Http2Lane {
     token: usize,
@@ -27,7 +30,7 @@ pub(super) struct Http2Lane {
     frames: Frames,
     link: Link,
     calls: Calls,
-    /// The next stream to be opened: odd numbers are the client's.
+    /// The next stream to be opened.
     next: u32,
 }
 
@@ -60,7 +63,7 @@ pub(super) fn lanes(args: &Args) -> Result<Vec<Http2Lane>> {
         frames: Frames::default(),
         link: Link::client(),
         calls: Calls::default(),
-        next: 1,
+        next: FIRST,
     };
     Ok((0..args.connections).map(lane).collect())
 }
@@ -101,7 +104,8 @@ impl Http2Lane {
     fn fill(&mut self, tally: &Tally<'_>) -> Result<()> {
         let Some(stream) = &self.stream else { return Ok(()) };
         let now = Instant::now();
-        if self.link.settled() && now < tally.end() {
+        // Once at least, however short the run is.
+        if self.link.settled() && (now < tally.end() || self.next == FIRST) {
             let allowed = self.link.max_streams();
             ensure!(
                 self.wanted <= allowed as usize,
@@ -143,9 +147,9 @@ impl Lane for Http2Lane {
         Ok(Next::Wait)
     }
 
-    /// A connection that has never been settled waits too: it has asked nothing.
+    /// A connection that has asked nothing yet waits for the other end's settings.
     fn waits(&self) -> bool {
-        !self.calls.0.is_empty() || !self.link.settled()
+        !self.calls.0.is_empty() || self.next == FIRST
     }
 }
 

@@ -42,6 +42,8 @@ struct Turnstile {
 pub(super) fn run(args: &Args, tally: &mut Tally<'_>) -> Result<()> {
     let mut turnstile = Turnstile::new(args)?;
     loop {
+        // What is due before the end is asked, however late this is.
+        turnstile.ask(tally)?;
         let now = Instant::now();
         if tally.tick(now)? == Phase::Over {
             let waiting = turnstile.askers.iter().filter(|asker| asker.waits()).count() + turnstile.due.len();
@@ -58,7 +60,6 @@ pub(super) fn run(args: &Args, tally: &mut Tally<'_>) -> Result<()> {
         for index in 0..count {
             turnstile.take(index, tally)?;
         }
-        turnstile.ask(tally)?;
     }
 }
 
@@ -113,7 +114,8 @@ impl Turnstile {
         ensure!(self.due.len() <= MAX_DUE, "more than {MAX_DUE} requests wait for a connection: too slow");
         while let (Some(&due), Some(&place)) = (self.due.front(), self.idle.front()) {
             self.askers[place].ask(&self.question, due)?;
-            (self.due.pop_front(), self.idle.pop_front());
+            self.due.pop_front();
+            self.idle.pop_front();
         }
         Ok(())
     }
@@ -122,7 +124,7 @@ impl Turnstile {
         let ready = self.ground.poll.ready(index);
         let Some(asker) = self.askers.get_mut(ready.token) else { return Ok(()) };
         if let Some(asked) = asker.ready(ready, &self.question, &mut self.ground.buffer)? {
-            tally.answered(asked, Instant::now(), self.question.body_bytes);
+            tally.answered_due(asked, Instant::now(), self.question.body_bytes);
             self.idle.push_back(ready.token);
         }
         Ok(())

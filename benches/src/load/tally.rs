@@ -14,8 +14,11 @@ pub(super) struct Tally<'a> {
     phase: Phase,
     latencies: Latencies,
     bytes: u64,
-    say: Box<dyn FnMut(&str) -> Result<()> + 'a>,
+    say: Box<Say<'a>>,
 }
+
+/// Who is told when the measured time begins and ends.
+type Say<'a> = dyn FnMut(&str) -> Result<()> + 'a;
 
 /// Where in the run we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,14 @@ impl<'a> Tally<'a> {
     pub(super) fn answered(&mut self, asked: Instant, now: Instant, bytes: usize) {
         if self.counts(now) {
             self.latencies.record(now.saturating_duration_since(asked));
+            self.bytes += bytes as u64;
+        }
+    }
+
+    /// The same where what counts is when it was due: however late the answer is, it is not left out.
+    pub(super) fn answered_due(&mut self, due: Instant, now: Instant, bytes: usize) {
+        if self.counts(due) {
+            self.latencies.record(now.saturating_duration_since(due));
             self.bytes += bytes as u64;
         }
     }
@@ -127,6 +138,9 @@ mod tests {
         assert_eq!(tally.until_next(at(11), PATIENCE), PATIENCE - Duration::from_secs(1));
         let answered = tally.answered_all();
         assert_eq!((answered.requests, answered.bytes, answered.seconds), (1, 107, 10.0));
+        tally.answered_due(before, at(1), 5);
+        tally.answered_due(at(9), at(12), 5);
+        assert_eq!((tally.answered_all().requests, tally.answered_all().bytes), (2, 112));
         drop(tally);
         assert_eq!(said, [BEGIN, END]);
     }

@@ -92,17 +92,24 @@ const WAYS: [(Way, usize); 9] = [
     (Way::Echo, 0),
 ];
 
+/// On a machine that is busy the measured time may pass without anything in it.
+const ATTEMPTS: usize = 20;
+
 #[test]
 fn every_load_is_answered_by_its_origin() {
     for (way, bytes) in WAYS {
         let origin = Origin::speaking(way, bytes);
-        let mut said = Vec::new();
-        let answered = run(&args(way, origin.address, bytes), |line| {
-            said.push(line.to_owned());
-            Ok(())
+        let counted = (0..ATTEMPTS).find_map(|_| {
+            let mut said = Vec::new();
+            let answered = run(&args(way, origin.address, bytes), |line| {
+                said.push(line.to_owned());
+                Ok(())
+            });
+            let answered = answered.unwrap_or_else(|error| panic!("{way:?}: {error:#}"));
+            assert_eq!(said, [BEGIN, END], "{way:?}");
+            (answered.requests + answered.bytes > 0).then_some(answered)
         });
-        let answered = answered.unwrap_or_else(|error| panic!("{way:?}: {error:#}"));
-        assert_eq!(said, [BEGIN, END], "{way:?}");
+        let answered = counted.unwrap_or_else(|| panic!("{way:?}: nothing came in the measured time"));
         assert_eq!(answered.requests == 0, way == Way::Bulk, "{way:?}: {answered:?}");
         assert_eq!(answered.bytes == 0, bytes == 0 && way == Way::Http1, "{way:?}: {answered:?}");
         assert!(way == Way::Bulk || answered.p999_us >= answered.p50_us && answered.p50_us > 0.0);
@@ -113,8 +120,8 @@ fn every_load_is_answered_by_its_origin() {
 fn a_fixed_rate_is_kept() {
     let origin = Origin::speaking(Way::Open, 64);
     let answered = run(&args(Way::Open, origin.address, 64), |_| Ok(())).unwrap();
-    // Of 160 that are due in 80 ms, the last may be answered after the end.
-    assert!((120..=161).contains(&answered.requests), "{answered:?}");
+    // One each half millisecond of the 80, wherever the first is.
+    assert!((159..=161).contains(&answered.requests), "{answered:?}");
 }
 
 #[test]
@@ -139,14 +146,16 @@ fn nobody_at_the_address_is_an_error() {
     }
 }
 
-/// Says the same to everybody who has sent something, and closes.
-fn says(answer: &'static [u8]) -> SocketAddr {
+/// Says these one after the other to everybody, each when it was sent something, and closes.
+fn says(answers: Vec<&'static [u8]>) -> SocketAddr {
     let listener = TcpListener::bind(ANY).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
-            // Who asks may be gone by now: its first error has ended it.
-            let _ = stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(answer));
+            for answer in &answers {
+                // Who asks may be gone by now: its first error has ended it.
+                let _ = stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(answer));
+            }
             let _ = linger(stream);
         }
     });
@@ -164,11 +173,12 @@ fn a_wrong_origin_is_an_error() {
     let status = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
     let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 128\r\n\r\nonly this";
     let unasked = [wire::http1::answer(128), b"HTTP/1.1 200 OK\r\n".to_vec()].concat().leak();
-    // Settings, and then an answer to stream 1: status 404, or one byte and no more.
-    let not_found = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x05\0\0\0\x01\x8d";
-    let short = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x01\0\x01\0\0\0\x01x";
-    let reset = b"\0\0\0\x04\0\0\0\0\0\0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
-    let away = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    // Answers to stream 1: status 404, one byte and no more, ...
+    let not_found = b"\0\0\x01\x01\x05\0\0\0\x01\x8d";
+    let short = b"\0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x01\0\x01\0\0\0\x01x";
+    let reset = b"\0\0\x01\x01\x04\0\0\0\x01\x88\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08";
+    let away = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
     let few = b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x63";
     let cases: [(Way, &'static [u8], &str); 13] = [
         (Way::Http1, status, "503"),
@@ -186,7 +196,13 @@ fn a_wrong_origin_is_an_error() {
         (Way::Echo, b"outrigger-bencX", "not what was sent"),
     ];
     for (way, answer, expected) in cases {
-        let args = Args { connections: 1, ..args(way, says(answer), 128) };
+        let answers = match way {
+            // Nothing follows, but the connection stays until whoever asks has had enough.
+            Way::Http2 if answer == few => vec![answer, b""],
+            Way::Http2 | Way::Grpc => vec![settings.as_slice(), answer],
+            _ => vec![answer],
+        };
+        let args = Args { connections: 1, ..args(way, says(answers), 128) };
         // A probe has one stream: what is said about more of them is only seen in earnest.
         let error = run(&args, |_| Ok(())).expect_err(expected);
         assert!(format!("{error:#}").contains(expected), "{way:?} says {error:#}");

@@ -90,7 +90,7 @@ impl Http2 {
         Self { preface: 0, frames, link, asked: VecDeque::new(), answer, body_bytes }
     }
 
-    fn read<'a>(&mut self, mut bytes: &'a [u8]) -> Result<()> {
+    fn read(&mut self, mut bytes: &[u8]) -> Result<()> {
         if self.preface < PREFACE.len() {
             let (begin, rest) = bytes.split_at(bytes.len().min(PREFACE.len() - self.preface));
             ensure!(PREFACE[self.preface..].starts_with(begin), "what asks speaks no HTTP/2");

@@ -28,7 +28,6 @@ const MAX_BLOCK_BYTES: usize = 64 * 1024;
 pub(crate) mod kind {
     pub(crate) const DATA: u8 = 0;
     pub(crate) const HEADERS: u8 = 1;
-    pub(super) const PRIORITY: u8 = 2;
     pub(super) const RST_STREAM: u8 = 3;
     pub(super) const SETTINGS: u8 = 4;
     pub(super) const PUSH_PROMISE: u8 = 5;
@@ -190,7 +189,7 @@ impl Link {
             }
             kind::PUSH_PROMISE | kind::CONTINUATION => bail!("a frame of kind {kind} came where none may be"),
             // Acknowledgements, priorities, windows of streams, and kinds that nobody knows (section 4.1).
-            kind::SETTINGS | kind::PING | kind::WINDOW_UPDATE | kind::PRIORITY | _ => Ok(None),
+            _ => Ok(None),
         }
     }
 
