@@ -24,8 +24,10 @@ use super::pool::Tracked;
 mod decode;
 mod head;
 mod out;
+mod turns;
 mod wire;
 
+pub(super) use turns::Turns;
 pub use wire::Http1Error;
 pub(super) use wire::Scratch;
 use wire::Wire;
@@ -38,6 +40,7 @@ pub(super) struct Idle {
     connections: RefCell<Vec<Kept>>,
     returned: Arrivals,
     scratch: Rc<Scratch>,
+    turns: Rc<Turns>,
 }
 
 /// A connection that nobody else uses.
@@ -67,8 +70,9 @@ pub(super) struct Failed {
 pub(super) struct Incoming(Option<Exclusive>);
 
 impl Idle {
-    pub(super) fn new(scratch: Rc<Scratch>) -> Rc<Self> {
-        Rc::new(Self { connections: RefCell::default(), returned: Arrivals::default(), scratch })
+    /// `scratch` and `turns` are those of the worker.
+    pub(super) fn new(scratch: Rc<Scratch>, turns: Rc<Turns>) -> Rc<Self> {
+        Rc::new(Self { connections: RefCell::default(), returned: Arrivals::default(), scratch, turns })
     }
 
     /// The connection used last that can take a request; those found closed or too old are dropped.
@@ -148,9 +152,11 @@ impl Exclusive {
     /// When nothing was sent, the message can be sent elsewhere.
     pub(super) async fn send(mut self, message: &mut Message) -> Result<Response<Incoming>, Failed> {
         let Inner { wire, home, .. } = &mut *self.0;
+        let waiting = home.turns.join();
         let body = message.take_body();
         wire.begin(message.parts(), body);
         let method = &message.parts().method;
+        waiting.after_others().await;
         let head = match poll_fn(|cx| wire.poll_head(cx, &home.scratch, method)).await {
             Ok(head) => head,
             Err(error) => {
@@ -161,6 +167,8 @@ impl Exclusive {
                 return Err(Failed { error, unsent });
             }
         };
+        waiting.after_others().await;
+        drop(waiting);
         wire.expect(head.body, head.persistent);
         Ok(head.response.map(|()| Incoming::new(self)))
     }

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::cluster::Cluster;
 use super::connection::Connection;
 use super::dial::{DialCause, DialError, Stream, dial};
-use super::http1::{Exclusive, Idle, Scratch};
+use super::http1::{Exclusive, Idle, Scratch, Turns};
 use super::http2::{self, DiallingGuard, Multiplexed};
 use super::limits::{ConnectionPermit, Limit, Pending};
 use crate::worker::Shared;
@@ -80,6 +80,7 @@ struct State {
     targets: RefCell<HashMap<Target, Pool, foldhash::fast::RandomState>>,
     sweeping: Cell<bool>,
     scratch: Rc<Scratch>,
+    turns: Rc<Turns>,
 }
 
 /// The connections to one target.
@@ -278,7 +279,7 @@ impl State {
             return pool.clone();
         }
         let pool = match target.version {
-            HttpVersion::Http1 => Pool::Http1(Idle::new(self.scratch.clone())),
+            HttpVersion::Http1 => Pool::Http1(Idle::new(self.scratch.clone(), self.turns.clone())),
             HttpVersion::Http2 => Pool::Http2(Multiplexed::new()),
         };
         if targets.len() < MAX_TARGETS {

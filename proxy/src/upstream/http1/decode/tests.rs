@@ -1,3 +1,5 @@
+//! Bodies in pieces of every size: complete, cut, malformed.
+
 use super::*;
 
 /// Feeds `bytes` in pieces of `size`; the data, the trailers, and what is left behind the body.

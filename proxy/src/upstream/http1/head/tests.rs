@@ -1,3 +1,5 @@
+//! Heads by tables: what is written, what is read, where bodies end, and what is refused.
+
 use http::Request;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Requests over streams that take few bytes at a time.
+
 use std::task::Waker;
 
 use http::Request;
