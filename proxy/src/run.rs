@@ -36,6 +36,7 @@ use workers::Workers;
 
 mod control;
 mod listeners;
+mod memory;
 mod readiness;
 mod servers;
 mod workers;
@@ -49,6 +50,7 @@ const MAX_QUEUED_WISHES: usize = 4;
 
 /// The whole program: reads a command line whose first item is the program's name, and does what it says.
 pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    memory::forgo_huge_pages();
     match ProxyCli::read(line) {
         Ok(cli) => run_command(cli.command),
         Err(Unrunnable::Text(text)) => {
@@ -72,6 +74,7 @@ pub fn run_command(command: ProxyCommand) -> ExitCode {
 
 /// Runs the sidecar until it is told to end.
 pub fn run_blocking(args: RunArgs) -> ExitCode {
+    memory::forgo_huge_pages();
     match try_run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(PROGRAM),

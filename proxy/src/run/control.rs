@@ -11,7 +11,7 @@ use outrigger_model::identity::SpiffeId;
 use outrigger_model::inbound::MeshSettings;
 use tokio::sync::watch;
 
-use super::read_file;
+use super::{memory, read_file};
 use crate::certificates::{Certificates, Issued, Roots, Workload};
 use crate::demand::Demanded;
 use crate::flags::RunArgs;
@@ -48,6 +48,7 @@ pub(super) fn start(
     });
     supervise(supervisor, "discovery", client.run());
     supervise(supervisor, "name resolution", dns::run(shared.clone(), to_resolve));
+    supervise(supervisor, "memory", memory::give_back());
     if !control_plane.has_token() {
         tracing::warn!(
             "no --token-file: this workload has no identity; it speaks plaintext only, and workloads that are Strict \
