@@ -22,6 +22,7 @@ use crate::upstream::HttpVersion;
 use crate::worker::Worker;
 use crate::{inbound, outbound};
 
+mod aside;
 mod http1;
 
 /// Streams one HTTP/2 client may have open at once.

@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
@@ -20,6 +20,7 @@ use tracing::debug;
 
 use super::super::connection::{Clocked, Connection, HEAD_TIMEOUT, Look, QUIET};
 use super::super::hygiene::MAX_HEAD_BYTES;
+use super::aside::Aside;
 use super::{LAME_DUCK, answer, drained, outlived};
 
 /// The first read of a parked connection, in bytes: most request heads fit. It is taken from the stack.
@@ -63,12 +64,21 @@ where
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES).max_header_size(MAX_HEAD_BYTES);
     let mut served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let interruption = tokio::select! {
-        // What has woken a parked connection is read before the clock is looked at.
-        biased;
-        result = &mut served => return result.map(|()| None),
-        interruption = quiet_or_over(connection) => interruption,
-        () = drained(connection, LAME_DUCK) => Interruption::Drained,
+    let interrupted = pin!(async {
+        tokio::select! {
+            interruption = quiet_or_over(connection) => interruption,
+            () = drained(connection, LAME_DUCK) => Interruption::Drained,
+        }
+    });
+    let mut interrupted = Aside::new(interrupted);
+    // What has woken a parked connection is read before the clock is looked at.
+    let ended = poll_fn(|cx| match Pin::new(&mut served).poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Err(result)),
+        Poll::Pending => interrupted.poll(cx).map(Ok),
+    });
+    let interruption = match ended.await {
+        Ok(interruption) => interruption,
+        Err(result) => return result.map(|()| None),
     };
     match interruption {
         Interruption::Over => return Ok(None),
