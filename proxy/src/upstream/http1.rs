@@ -35,6 +35,9 @@ use wire::Wire;
 /// The most connections one worker keeps idle to one target.
 pub(super) const IDLE_PER_TARGET: usize = 256;
 
+/// A body up to this length, or of unknown length, is not worth a turn of its own.
+const SHORT_BODY_BYTES: u64 = 8 * 1024;
+
 /// The connections to one target that carry no request now; the one used last is used next, so that the others can end.
 pub(super) struct Idle {
     connections: RefCell<Vec<Kept>>,
@@ -167,7 +170,10 @@ impl Exclusive {
                 return Err(Failed { error, unsent });
             }
         };
-        waiting.after_others().await;
+        // A long body is passed on while it is still in the caches.
+        if head.body.remaining().is_none_or(|bytes| bytes <= SHORT_BODY_BYTES) {
+            waiting.after_others().await;
+        }
         drop(waiting);
         wire.expect(head.body, head.persistent);
         Ok(head.response.map(|()| Incoming::new(self)))

@@ -20,11 +20,11 @@ use crate::http::{Body, BodyError};
 use crate::upstream::pool::Tracked;
 
 /// What connections of one worker read into: pieces of it are handed on, the rest is used for the next read.
-const SCRATCH_BYTES: usize = 128 * 1024;
+const SCRATCH_BYTES: usize = 64 * 1024;
 /// The least room for a read that expects a head, in bytes.
 const HEAD_ROOM_BYTES: usize = 4 * 1024;
 /// The least room for a read that expects a long body, in bytes.
-const BODY_ROOM_BYTES: usize = 64 * 1024;
+const BODY_ROOM_BYTES: usize = 32 * 1024;
 /// The most interim responses before the final one.
 const MAX_INTERIM: usize = 16;
 
