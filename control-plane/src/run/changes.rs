@@ -15,8 +15,9 @@ use crate::status::Journal;
 use crate::world::{Changed, World};
 use crate::xds::Hub;
 
-/// How long a report waits after a change: proxies come first, and what changes by and by is looked at once.
-const PROXIES_FIRST: Duration = Duration::from_millis(250);
+/// How long a report waits after a change: proxies come first. It looks at every object, some 50 ms for 15,000 of them, so
+/// that this also bounds what reports cost when something changes all the time.
+const PROXIES_FIRST: Duration = Duration::from_millis(500);
 
 type Watch = std::pin::Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send>>;
 
