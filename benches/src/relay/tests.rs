@@ -1,3 +1,5 @@
+//! The relay between ends in one process: bytes both ways, ends, back pressure.
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener};
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Heads and bodies of HTTP/1.1 in pieces of every size.
+
 use super::*;
 
 /// Feeds `text` whole, cut in two at every place, and byte by byte: it must come to the same.

@@ -1,3 +1,5 @@
+//! Frames of HTTP/2 in pieces of every size.
+
 use super::fields::{answer, call, get, is_ok, reply};
 use super::*;
 
