@@ -27,6 +27,8 @@ mod visit;
 const MOST_STARTS: u32 = 3;
 /// How often it is looked whether memory still changes.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Connections are idle when nothing has gone over them for so long; before, everybody still has the buffers of the requests.
+const QUIET_FOR: Duration = Duration::from_secs(2);
 /// Memory that has not settled by then is read as it is.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 /// A contender must answer its first request within this time.
@@ -152,6 +154,7 @@ async fn with_connections(
     for (place, visit) in (1..).zip(&mut visits) {
         visit.hear().await.with_context(|| format!("connection {place} of {connections}"))?;
     }
+    sleep(QUIET_FOR).await;
     let connected = settled(running).await?;
     for (place, visit) in (1..).zip(&visits) {
         visit.check_open().with_context(|| format!("connection {place} of {connections}"))?;

@@ -31,7 +31,7 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// An HTTP/1 connection over which nothing has gone for so long gives back all it needs for requests.
-pub(super) const QUIET: Duration = Duration::from_secs(1);
+pub(super) const QUIET: Duration = Duration::from_millis(300);
 
 /// What an accepted connection counts as, for as long as it or a tunnel on it lives.
 #[derive(Debug)]

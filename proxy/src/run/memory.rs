@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 /// How often the allocator is made to look; it takes some ten microseconds.
-const EVERY: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_millis(500);
 
 /// More than what the allocator keeps in one piece (512 KiB), in bytes. It is never written to, so it takes no memory.
 const LARGE_BYTES: usize = 520 * 1024;
