@@ -70,7 +70,7 @@ async fn is_open(client: &mut DuplexStream) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_connection_is_parked_after_a_second() {
+async fn a_quiet_connection_is_parked_soon() {
     let parked = async {
         let (connection, _trigger) = connection();
         let (mut client, stream) = duplex(64 * 1024);
@@ -78,7 +78,7 @@ async fn a_quiet_connection_is_parked_after_a_second() {
         let begun = Instant::now();
         let served = serve_until_quiet(&connection, Clocked::new(stream, &connection)).await;
         assert!(served.unwrap().expect("the connection is still open").unread.is_empty());
-        assert_eq!(begun.elapsed().as_secs(), 1);
+        assert!((QUIET..2 * QUIET).contains(&begun.elapsed()), "{:?}", begun.elapsed());
         assert!(response(&mut client).await.starts_with("HTTP/1.1 401 "));
     };
     LocalSet::new().run_until(parked).await;
