@@ -144,6 +144,8 @@ where
         }
     };
     tokio::select! {
+        // A call that waits in the socket has come in time, however busy the machine was.
+        biased;
         ended = served.as_mut() => return log_end(ended, address),
         () = first_call => return tracing::debug!(downstream.addr = %address, "closed an unused connection"),
         () = drain.started() => {}
@@ -178,5 +180,51 @@ async fn call(
 fn log_end(ended: hyper::Result<()>, address: SocketAddr) {
     if let Err(error) = ended {
         tracing::debug!(%error, downstream.addr = %address, "a connection failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::Poll;
+
+    use outrigger_base::lifecycle::drain;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// The preface of HTTP/2, empty settings, and `POST http://a/` without a body (RFC 9113, RFC 7541).
+    const CALL: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+                          \0\0\x06\x01\x05\0\0\0\x01\x83\x86\x84\x41\x01a";
+
+    /// Lets a connection do what it can do now; whether it goes on.
+    async fn is_open(connection: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+        std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *connection).poll(cx).is_pending())).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_call_that_waits_in_the_socket_is_in_time() {
+        let (_trigger, drain) = drain::new(Duration::from_secs(1));
+        // Whoever leaves the choice to chance fails this often enough.
+        for _ in 0..20 {
+            let (mut client, server) = duplex(64 * 1024);
+            let peer = Peer { address: ([127, 0, 0, 1], 1).into(), channel: Channel::Plaintext };
+            let mut served = pin!(calls(server, peer, Routes::default(), drain.clone()));
+            assert!(is_open(&mut served).await);
+            client.write_all(CALL).await.unwrap();
+            advance(FIRST_CALL_TIMEOUT + Duration::from_secs(1)).await;
+            assert!(is_open(&mut served).await, "a call that had come was cut off");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_call_is_closed() {
+        let (_trigger, drain) = drain::new(Duration::from_secs(1));
+        let (mut client, server) = duplex(64 * 1024);
+        let peer = Peer { address: ([127, 0, 0, 1], 1).into(), channel: Channel::Plaintext };
+        client.write_all(&CALL[..33]).await.unwrap();
+        calls(server, peer, Routes::default(), drain).await;
+        client.read_to_end(&mut Vec::new()).await.unwrap();
     }
 }
