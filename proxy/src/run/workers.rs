@@ -7,8 +7,9 @@ use std::thread::available_parallelism;
 
 use outrigger_base::lifecycle::exit::ExitError;
 use outrigger_base::lifecycle::supervisor::Supervisor;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::accept::{self, Bound, ListenKind, connections_per_worker};
@@ -69,10 +70,10 @@ impl Workers {
 impl Seat {
     fn run(self) -> Result<(), String> {
         let index = self.index;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let runtime =
             runtime.map_err(|error| format!("cannot start the runtime of worker {index}: {error}"))?;
-        LocalSet::new().block_on(&runtime, self.serve())
+        runtime.block_on(self.serve())
     }
 
     /// Accepts until the drain is over; connections go on until the process ends.
