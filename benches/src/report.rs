@@ -12,6 +12,7 @@ mod section;
 mod table;
 
 use crate::rounds::Plan;
+use crate::scenario::Scenario;
 use crate::sheet::Sheet;
 use crate::targets::{self, Bound, Judgement, Verdict};
 
@@ -28,9 +29,10 @@ pub(crate) struct Report {
 /// Makes the report. `machine` is what it was made on.
 pub(crate) fn make(plan: &Plan, machine: &[String], sheet: &Sheet) -> Report {
     let judged = targets::judge(sheet, &plan.scenarios);
+    let disturbed = disturbed(plan, sheet);
     let mut markdown = format!("# Side by side measurements\n\n{}\n", introduction(plan));
-    markdown.push_str(&format!("\n## Targets\n\n{}\n\n{}\n", summary(&judged), verdicts(&judged)));
-    markdown.extend(warning(plan, sheet));
+    markdown.push_str(&format!("\n## Targets\n\n{}\n", summary(&judged, &disturbed)));
+    markdown.push_str(&format!("\n{}\n", verdicts(&judged, &disturbed)));
     markdown.push_str("\n## Made on\n\n");
     markdown.extend(machine.iter().map(|line| format!("- {line}\n")));
     let mut charts = Vec::new();
@@ -44,7 +46,7 @@ pub(crate) fn make(plan: &Plan, machine: &[String], sheet: &Sheet) -> Report {
 
 /// How many targets are held, in a line.
 pub(crate) fn tally(sheet: &Sheet, plan: &Plan) -> String {
-    summary(&targets::judge(sheet, &plan.scenarios))
+    summary(&targets::judge(sheet, &plan.scenarios), &disturbed(plan, sheet))
 }
 
 fn introduction(plan: &Plan) -> String {
@@ -57,42 +59,46 @@ fn introduction(plan: &Plan) -> String {
     )
 }
 
-fn summary(judged: &[Judgement]) -> String {
+/// The scenarios others had a part in: no verdict on them counts.
+fn disturbed(plan: &Plan, sheet: &Sheet) -> Vec<Scenario> {
+    let scenarios = plan.scenarios.iter().copied();
+    scenarios.filter(|&scenario| sheet.of(scenario).any(limits::disturbed)).collect()
+}
+
+fn summary(judged: &[Judgement], disturbed: &[Scenario]) -> String {
     let count = |verdict| judged.iter().filter(|judgement| judgement.verdict == verdict).count();
     let (held, missed, unknown) = (count(Verdict::Held), count(Verdict::Missed), count(Verdict::Unknown));
     let unknown = if unknown > 0 { format!(", {unknown} not known") } else { String::new() };
-    format!("{held} held, {missed} missed{unknown}.")
+    let tally = format!("{held} held, {missed} missed{unknown}.");
+    if disturbed.is_empty() {
+        return tally;
+    }
+    let names: Vec<String> = disturbed.iter().map(Scenario::to_string).collect();
+    format!(
+        "{tally} **Not for quoting: {}**, where others took {} % of a core or more while contenders had their turns.",
+        names.join(", "),
+        limits::DISTURBED_PERCENT,
+    )
 }
 
-/// Which scenarios others had a part in, if any: no verdict on them counts.
-fn warning(plan: &Plan, sheet: &Sheet) -> Option<String> {
-    let disturbed = plan.scenarios.iter().filter(|&&scenario| sheet.of(scenario).any(limits::disturbed));
-    let names: Vec<String> = disturbed.map(|scenario| scenario.to_string()).collect();
-    (!names.is_empty()).then(|| {
-        format!(
-            "\n**Not for quoting: {}.** Others took more than {} % of a core while contenders had their turns.\n",
-            names.join(", "),
-            limits::DISTURBED_PERCENT,
-        )
-    })
-}
-
-fn verdicts(judged: &[Judgement]) -> String {
+fn verdicts(judged: &[Judgement], disturbed: &[Scenario]) -> String {
     let head = ["", "figure", "target", "verdict", "found", "rounds"].map(str::to_owned).to_vec();
-    table::table(4, head, judged.iter().map(verdict).collect())
+    table::table(4, head, judged.iter().map(|judgement| verdict(judgement, disturbed)).collect())
 }
 
-fn verdict(judgement: &Judgement) -> table::Cells {
+fn verdict(judgement: &Judgement, disturbed: &[Scenario]) -> table::Cells {
     let Judgement { target, found, rounds, verdict } = judgement;
     let found = match target.bound {
         Bound::Times(..) | Bound::TimesBest(_) => numbers::judged_ratio(*found),
         Bound::AtMost(_) => numbers::spread(target.measure, *found),
     };
+    // What was judged while others were at work is not to be taken for a verdict.
+    let doubt = *verdict != Verdict::Unknown && disturbed.contains(&target.scenario);
     vec![
         target.scenario.to_string(),
         target.measure.title().to_owned(),
         target.bound.to_string(),
-        verdict.to_string(),
+        format!("{verdict}{}", if doubt { ", disturbed" } else { "" }),
         found,
         rounds.to_string(),
     ]
