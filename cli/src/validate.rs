@@ -75,10 +75,7 @@ fn read_path(path: &Path) -> anyhow::Result<Update> {
         (path.display().to_string(), text)
     };
     let parsed = parse_yaml(&name, &text);
-    Ok(Update {
-        changes: parsed.objects.into_iter().map(Change::from).collect(),
-        problems: parsed.problems,
-    })
+    Ok(Update { changes: parsed.objects.into_iter().map(Change::from).collect(), problems: parsed.problems })
 }
 
 /// What the control plane's own source makes of a directory when it first looks at it.

@@ -145,7 +145,8 @@ impl Streaming {
             }
             Some(Err(error)) => {
                 self.lease = None;
-                self.record.reason(Reason::UpstreamReset);
+                let by_client = error.is_cut_by_client();
+                self.record.reason(if by_client { Reason::BadRequest } else { Reason::UpstreamReset });
                 Poll::Ready(Some(Err(BodyError::Upstream(Box::new(error)))))
             }
             None => {

@@ -44,6 +44,8 @@ pub(super) struct Idle {
     returned: Arrivals,
     scratch: Rc<Scratch>,
     turns: Rc<Turns>,
+    /// The most that are kept.
+    room: usize,
 }
 
 /// A connection that nobody else uses.
@@ -55,6 +57,8 @@ struct Inner {
     policy: ConnectionPolicy,
     cluster: Option<Arc<Cluster>>,
     made: Instant,
+    /// It has carried a request.
+    used: bool,
 }
 
 struct Kept {
@@ -73,9 +77,14 @@ pub(super) struct Failed {
 pub(super) struct Incoming(Option<Exclusive>);
 
 impl Idle {
-    /// `scratch` and `turns` are those of the worker.
-    pub(super) fn new(scratch: Rc<Scratch>, turns: Rc<Turns>) -> Rc<Self> {
-        Rc::new(Self { connections: RefCell::default(), returned: Arrivals::default(), scratch, turns })
+    /// `scratch` and `turns` are those of the worker. What nobody could find again is to have no `room`.
+    pub(super) fn new(scratch: Rc<Scratch>, turns: Rc<Turns>, room: usize) -> Rc<Self> {
+        Rc::new(Self { connections: RefCell::default(), returned: Arrivals::default(), scratch, turns, room })
+    }
+
+    /// Closes all. Each knows its home, so that they would outlive it.
+    pub(super) fn close(&self) {
+        self.connections.borrow_mut().clear();
     }
 
     /// The connection used last that can take a request; those found closed or too old are dropped.
@@ -124,7 +133,7 @@ impl Idle {
         let expiry = connection.0.made + connection.0.policy.max_lifetime;
         let until = expiry.min(now + connection.0.policy.idle_timeout);
         let mut kept = self.connections.borrow_mut();
-        if until > now && kept.len() < IDLE_PER_TARGET {
+        if until > now && kept.len() < self.room {
             kept.push(Kept { connection, until });
             drop(kept);
             self.returned.tell();
@@ -146,6 +155,7 @@ impl Exclusive {
             policy: *policy,
             cluster: cluster.cloned(),
             made: Instant::now(),
+            used: false,
         }))
     }
 
@@ -154,12 +164,17 @@ impl Exclusive {
     /// # Errors
     /// When nothing was sent, the message can be sent elsewhere.
     pub(super) async fn send(mut self, message: &mut Message) -> Result<Response<Incoming>, Failed> {
-        let Inner { wire, home, .. } = &mut *self.0;
+        let Inner { wire, home, used, .. } = &mut *self.0;
         let waiting = home.turns.join();
         let body = message.take_body();
         wire.begin(message.parts(), body);
         let method = &message.parts().method;
         waiting.after_others().await;
+        // While others had their turn the peer may have ended a connection that had been idle.
+        if *used && !wire.is_silent() {
+            message.give_back(wire.take_body());
+            return Err(Failed { error: Http1Error::Closed, unsent: true });
+        }
         let head = match poll_fn(|cx| wire.poll_head(cx, &home.scratch, method)).await {
             Ok(head) => head,
             Err(error) => {
@@ -180,8 +195,10 @@ impl Exclusive {
     }
 
     /// Whether another request can follow, and if so makes it available.
-    pub(super) fn release(self) {
+    pub(super) fn release(mut self) {
         if self.0.wire.is_reusable() {
+            self.0.wire.rest();
+            self.0.used = true;
             let home = self.0.home.clone();
             home.keep(self);
         }

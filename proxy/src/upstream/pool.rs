@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::cluster::Cluster;
 use super::connection::Connection;
 use super::dial::{DialCause, DialError, Stream, dial};
-use super::http1::{Exclusive, Idle, Scratch, Turns};
+use super::http1::{Exclusive, IDLE_PER_TARGET, Idle, Scratch, Turns};
 use super::http2::{self, DiallingGuard, Multiplexed};
 use super::limits::{ConnectionPermit, Limit, Pending};
 use crate::worker::Shared;
@@ -278,11 +278,13 @@ impl State {
         if let Some(pool) = targets.get(target) {
             return pool.clone();
         }
+        let found_again = targets.len() < MAX_TARGETS;
+        let room = if found_again { IDLE_PER_TARGET } else { 0 };
         let pool = match target.version {
-            HttpVersion::Http1 => Pool::Http1(Idle::new(self.scratch.clone(), self.turns.clone())),
+            HttpVersion::Http1 => Pool::Http1(Idle::new(self.scratch.clone(), self.turns.clone(), room)),
             HttpVersion::Http2 => Pool::Http2(Multiplexed::new()),
         };
-        if targets.len() < MAX_TARGETS {
+        if found_again {
             targets.insert(target.clone(), pool.clone());
             self.sweep_from_now_on();
         }
@@ -323,6 +325,16 @@ impl State {
         });
         self.sweeping.set(!targets.is_empty());
         !targets.is_empty()
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        for pool in self.targets.get_mut().values() {
+            if let Pool::Http1(idle) = pool {
+                idle.close();
+            }
+        }
     }
 }
 

@@ -42,6 +42,13 @@ pub enum ReceiveError {
     Cut,
 }
 
+impl ReceiveError {
+    /// Whether the exchange ended because the client cut its request: that is no fault of the upstream.
+    pub fn is_cut_by_client(&self) -> bool {
+        matches!(self, Self::Http1(Http1Error::RequestBody(_)))
+    }
+}
+
 /// The bytes behind a switch of protocols that the upstream agreed to, once they can flow.
 pub enum Switching {
     /// At once.

@@ -15,6 +15,9 @@ use super::head::{self, Framing};
 use super::wire::Http1Error;
 use crate::http::{Body, BodyError};
 
+/// The most an idle connection keeps for the head of its next request, in bytes.
+const KEPT_BYTES: usize = 2 * 1024;
+
 /// What is to be written, in this order: `front`, `data`, `tail`; then the next frame of `body`.
 #[derive(Debug)]
 pub(super) struct Out {
@@ -75,6 +78,13 @@ impl Out {
     pub(super) fn give_up(&mut self) {
         self.body = None;
         self.stage = Stage::Done;
+    }
+
+    /// Keeps no more than the head of an ordinary request needs.
+    pub(super) fn rest(&mut self) {
+        self.data = Bytes::new();
+        self.front.clear();
+        self.front.shrink_to(KEPT_BYTES);
     }
 
     /// The body of a request of which nothing is out.

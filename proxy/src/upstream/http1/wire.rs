@@ -2,8 +2,9 @@
 //! response. No task of its own: a connection that carries nothing costs nothing.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,7 @@ use http::Method;
 use http::request::Parts;
 use http_body::Frame;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::coop::unconstrained;
 use tokio_util::io::poll_read_buf;
 
 use super::decode::{DecodeError, Decoded, Decoder};
@@ -61,24 +63,36 @@ pub(super) struct Wire {
     out: Out,
     incoming: Decoder,
     persistent: bool,
+    /// Interim responses to this request so far.
+    interim: usize,
 }
 
 impl Wire {
     pub(super) fn new(stream: Tracked) -> Self {
-        Self { stream, read: Bytes::new(), out: Out::default(), incoming: Decoder::Ended, persistent: true }
+        Self {
+            stream,
+            read: Bytes::new(),
+            out: Out::default(),
+            incoming: Decoder::Ended,
+            persistent: true,
+            interim: 0,
+        }
     }
 
     /// Whether nothing has come on this idle connection, not even its end. Makes no system call unless something has.
     pub(super) fn is_silent(&mut self) -> bool {
         let mut byte = [0];
         let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        // Whatever the task has done in this turn: a stream that is only not asked any more would look silent.
+        let probe = poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)));
+        pin!(unconstrained(probe)).as_mut().poll(&mut cx).is_pending()
     }
 
     /// Prepares a request. `body` is what follows the head.
     pub(super) fn begin(&mut self, parts: &Parts, body: Body) {
         self.out.begin(parts, body);
         self.incoming = Decoder::Ended;
+        self.interim = 0;
     }
 
     /// Whether not a byte of the request was taken by the stream.
@@ -100,13 +114,17 @@ impl Wire {
     ) -> Poll<Result<Head, Http1Error>> {
         loop {
             self.drive_out(cx)?;
-            for _ in 0..=MAX_INTERIM {
-                if self.read.is_empty() {
-                    break;
-                }
+            // What comes before anything was asked is no answer.
+            if self.out.is_fresh() && !self.read.is_empty() {
+                return Poll::Ready(Err(Http1Error::Closed));
+            }
+            while !self.read.is_empty() {
                 match head::read_response(&mut self.read, method)? {
                     Some(head) if !is_interim(&head) => return Poll::Ready(Ok(head)),
-                    Some(_) => {}
+                    Some(_) if self.interim == MAX_INTERIM => {
+                        return Poll::Ready(Err(HeadError::Invalid("number of interim responses").into()));
+                    }
+                    Some(_) => self.interim += 1,
                     None => break,
                 }
             }
@@ -156,6 +174,12 @@ impl Wire {
     /// Whether another request can follow the one that is over.
     pub(super) fn is_reusable(&self) -> bool {
         self.is_over() && self.out.is_done() && self.persistent && self.read.is_empty()
+    }
+
+    /// Lets go of what is not needed until the next request: pieces, even empty ones, hold the buffer they are of.
+    pub(super) fn rest(&mut self) {
+        self.read = Bytes::new();
+        self.out.rest();
     }
 
     /// The stream, and what was read from it beyond the response head, when another protocol follows.

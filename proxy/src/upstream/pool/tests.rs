@@ -214,7 +214,7 @@ async fn an_idle_connection_that_the_peer_closed_is_noticed_and_skipped() {
 }
 
 #[tokio::test]
-async fn a_request_on_a_connection_just_closed_may_have_been_seen() {
+async fn a_request_on_a_connection_just_closed_comes_back_unsent() {
     LocalSet::new()
         .run_until(async {
             let (server, client) = (Server::start(HTTP1, 100).await, Client::new());
@@ -224,9 +224,11 @@ async fn a_request_on_a_connection_just_closed_may_have_been_seen() {
             assert!(connection.reused());
             server.tasks.borrow_mut().abort_all();
             until("closed", || server.open.get() == 0).await;
-            let error = connection.send(&mut request("/lost")).await.unwrap_err();
-            assert_eq!((error.reason, error.seen), (Reason::UpstreamReset, Seen::Perhaps), "it was written");
-            assert!(!client.get(&target, "/").await.unwrap(), "and is not used again");
+            let mut again = request("/again");
+            let error = connection.send(&mut again).await.unwrap_err();
+            assert_eq!((error.seen, again.can_be_sent()), (Seen::Never, true));
+            let fresh = client.connection(&target).await.unwrap();
+            assert!(!fresh.reused() && fresh.send(&mut again).await.is_ok());
         })
         .await;
 }
@@ -505,6 +507,52 @@ async fn what_the_peer_says_it_did_not_process_is_never_seen() {
                 let target = Target { address, security: Security::Plaintext, version: HTTP2 };
                 let error = Client::new().get(&target, "/").await.unwrap_err();
                 assert_eq!((error.reason, error.seen), (reason, seen), "{answer:?}: {error:?}");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn many_idle_connections_that_were_closed_are_all_passed_over() {
+    LocalSet::new()
+        .run_until(async {
+            let (server, client) = (Server::start(HTTP1, 100).await, Client::new());
+            let target = server.target(HTTP1);
+            // More than tokio lets one task look at in one turn.
+            let mut answers = Vec::new();
+            for _ in 0..200 {
+                let connection = client.connection(&target).await.unwrap();
+                answers.push(connection.send(&mut request("/body")).await.unwrap());
+            }
+            for answer in answers {
+                answer.into_body().collect().await.unwrap();
+            }
+            server.tasks.borrow_mut().abort_all();
+            until("closed", || server.open.get() == 0).await;
+            yield_now().await;
+            assert!(!client.get(&target, "/").await.unwrap());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn interim_answers_are_passed_over_up_to_a_bound() {
+    LocalSet::new()
+        .run_until(async {
+            for (count, fits) in [(1, true), (16, true), (17, false), (500, false)] {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                let address = listener.local_addr().unwrap();
+                let answer = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count);
+                let answer = answer + "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                tokio::task::spawn_local(async move {
+                    let (mut tcp, _) = listener.accept().await.unwrap();
+                    let _ = tcp.read(&mut [0; 1024]).await.unwrap();
+                    tcp.write_all(answer.as_bytes()).await.unwrap();
+                    let _ = tcp.read_to_end(&mut Vec::new()).await;
+                });
+                let target = Target { address, security: Security::Plaintext, version: HTTP1 };
+                let got = Client::new().get(&target, "/").await;
+                assert_eq!(got.is_ok(), fits, "{count}: {got:?}");
             }
         })
         .await;

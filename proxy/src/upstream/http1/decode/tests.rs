@@ -48,11 +48,12 @@ fn a_body_ends_where_it_says_however_its_bytes_come() {
 
 #[test]
 fn trailers_end_a_chunked_body() {
-    let bytes = b"1\r\nx\r\n0\r\ngrpc-status: 0\r\nA: b\r\n\r\nnext";
+    let bytes = b"1\r\nx\r\n0\r\ngrpc-status: 0\r\nconnection: close\r\nA: b\r\n\r\nnext";
     for size in 1..=bytes.len() {
         let (data, trailers, left) = decode(Decoder::chunked(), bytes, size).unwrap();
         assert_eq!((&data[..], &left[..]), (&b"x"[..], &b"next"[..]));
         assert_eq!((trailers["grpc-status"].as_bytes(), trailers["a"].as_bytes()), (&b"0"[..], &b"b"[..]));
+        assert_eq!(trailers.len(), 2, "what frames a message does not come behind it");
     }
 }
 
