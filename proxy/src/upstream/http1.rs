@@ -246,8 +246,8 @@ impl Incoming {
     }
 
     fn release_at_end(&mut self) {
-        if self.0.as_ref().is_some_and(|connection| connection.0.wire.is_over()) {
-            self.0.take().map(Exclusive::release);
+        if let Some(connection) = self.0.take_if(|connection| connection.0.wire.is_over()) {
+            connection.release();
         }
     }
 }

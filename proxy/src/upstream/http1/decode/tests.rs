@@ -25,9 +25,12 @@ fn decode(decoder: Decoder, bytes: &[u8], size: usize) -> Result<(Vec<u8>, Heade
     }
 }
 
+/// A decoder, what comes, the data in it, and what is left behind it.
+type Row = (fn() -> Decoder, &'static [u8], &'static [u8], &'static [u8]);
+
 #[test]
 fn a_body_ends_where_it_says_however_its_bytes_come() {
-    let rows: [(fn() -> Decoder, &[u8], &[u8], &[u8]); 7] = [
+    let rows: [Row; 7] = [
         (|| Decoder::exact(5), b"hello", b"hello", b""),
         (|| Decoder::exact(5), b"helloHTTP/1.1", b"hello", b"HTTP/1.1"),
         (|| Decoder::exact(0), b"next", b"", b"next"),
