@@ -2,25 +2,14 @@
 //! of bytes; what they are given may end anywhere.
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::head::{MAX_FIELDS, MAX_HEAD_BYTES};
+use super::head::{self, MAX_FIELDS, MAX_HEAD_BYTES};
 
 /// The longest line that begins a chunk, in bytes.
 const MAX_CHUNK_LINE_BYTES: usize = 4 * 1024;
 /// What all chunk extensions of a body may come to, in bytes: nobody uses them, so more is an attack.
 const MAX_EXTENSION_BYTES: usize = 16 * 1024;
-
-/// RFC 9110, section 6.5.1: what frames or routes a message means nothing behind it, and must not reach one who believes it.
-const NEVER_TRAILERS: [HeaderName; 7] = [
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::HOST,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::TE,
-    header::TRAILER,
-];
 
 /// Where a body is.
 #[derive(Debug)]
@@ -221,7 +210,7 @@ fn map(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, DecodeError> {
     let mut map = HeaderMap::with_capacity(fields.len());
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| DecodeError::Trailers)?;
-        if NEVER_TRAILERS.contains(&name) {
+        if !head::may_trail(&name) {
             continue;
         }
         let value = HeaderValue::from_bytes(field.value).map_err(|_| DecodeError::Trailers)?;

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use bytes::{Buf, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::ext::ReasonPhrase;
 
 use super::decode::Decoder;
@@ -85,6 +85,24 @@ pub(super) fn write_field(name: &HeaderName, value: &HeaderValue, into: &mut Vec
     into.extend_from_slice(b": ");
     into.extend_from_slice(value.as_bytes());
     into.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9110, section 6.5.1: what frames, routes or authenticates a message does not come behind it, in either direction: nobody
+/// who believes it there is to get it.
+pub(super) fn may_trail(name: &HeaderName) -> bool {
+    const NEVER: [HeaderName; 10] = [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::HOST,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+    ];
+    !NEVER.contains(name)
 }
 
 fn target(parts: &Parts) -> &str {

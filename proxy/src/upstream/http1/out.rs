@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, header};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
@@ -190,7 +190,7 @@ impl Out {
             Framing::Length(_) => return Err(Http1Error::RequestBody(BodyError::Cut)),
             Framing::Chunked => {
                 self.front.extend_from_slice(b"0\r\n");
-                for (name, value) in trailers.iter().flatten().filter(|(name, _)| may_trail(name)) {
+                for (name, value) in trailers.iter().flatten().filter(|(name, _)| head::may_trail(name)) {
                     head::write_field(name, value, &mut self.front);
                 }
                 self.tail = b"\r\n";
@@ -206,23 +206,6 @@ fn framing(body: &Body) -> Framing {
         return Framing::Bodyless;
     }
     body.size_hint().exact().map_or(Framing::Chunked, Framing::Length)
-}
-
-/// RFC 9110, section 6.5.1: what frames, routes or authenticates a message does not come behind it.
-fn may_trail(name: &HeaderName) -> bool {
-    const NEVER: [HeaderName; 10] = [
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::HOST,
-        header::CONNECTION,
-        header::UPGRADE,
-        header::TE,
-        header::TRAILER,
-        header::AUTHORIZATION,
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-    ];
-    !NEVER.contains(name)
 }
 
 /// A flush that is done still leaves the caller waiting for the body.

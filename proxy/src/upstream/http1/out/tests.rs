@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use http::Request;
+use http::{Request, header};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
