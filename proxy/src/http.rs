@@ -7,6 +7,7 @@ mod attempt;
 mod body;
 mod connection;
 mod exchange;
+mod filters;
 mod forward;
 mod headers;
 mod hygiene;
@@ -19,10 +20,11 @@ pub use body::{Body, BodyError};
 pub use connection::{Direction, Downstream, DownstreamSecurity, Held};
 pub use serve::serve;
 
-pub(crate) use answer::{REASON, refuse};
+pub(crate) use answer::{REASON, Stop, stop};
 pub(crate) use attempt::{Plan, attempts, believe_reason};
 pub(crate) use connection::Connection;
 pub(crate) use exchange::Exchange;
+pub(crate) use filters::{Matched, filter_request, redirect};
 pub(crate) use forward::{Arrived, Outgoing, send};
 pub(crate) use headers::apply;
 pub(crate) use hygiene::{

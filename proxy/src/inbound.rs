@@ -10,7 +10,7 @@ use outrigger_model::inbound::MtlsMode;
 use outrigger_model::policy::ConnectionPolicy;
 
 use crate::http::{
-    self, Arrived, Body, BodyLength, Connection, DownstreamSecurity, Exchange, Fields, Outgoing,
+    self, Arrived, Body, BodyLength, Connection, DownstreamSecurity, Exchange, Fields, Outgoing, Stop,
 };
 use crate::reason::{Reason, Refusal};
 use crate::telemetry::Way;
@@ -34,7 +34,7 @@ pub(crate) async fn handle(
     let mut exchange = Exchange::open(&connection, Way::Inbound, &request);
     match stages(&mut exchange, request, application).await {
         Ok(answered) => http::finish(exchange, answered),
-        Err(refusal) => http::refuse(exchange, &refusal),
+        Err(stop) => http::stop(exchange, stop),
     }
 }
 
@@ -42,7 +42,7 @@ async fn stages(
     exchange: &mut Exchange,
     request: Request<Incoming>,
     application: SocketAddr,
-) -> Result<http::Answered, Refusal> {
+) -> Result<http::Answered, Stop> {
     // 2. Who may come in at all.
     admit(exchange)?;
 

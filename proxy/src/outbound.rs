@@ -3,13 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ::http::request::Parts;
 use ::http::{Request, Response};
 use hyper::body::Incoming;
 use outrigger_model::route::{RequestHead, select};
 
-use crate::http::{self, Body, Connection, Exchange, Fields, Plan};
+use crate::http::{self, Body, Connection, Exchange, Fields, Matched, Plan, Stop};
 use crate::reason::{Reason, Refusal};
-use crate::snapshot::{Action, Destination, DestinationId, Forward, Handling, Route, Routes, Snapshot};
+use crate::snapshot::{Action, Destination, DestinationId, Forward, Handling, Routes, Snapshot};
 use crate::telemetry::Way;
 
 /// Answers one request of the local application.
@@ -22,7 +23,7 @@ pub(crate) async fn handle(
     let mut exchange = Exchange::open(&connection, Way::Outbound, &request);
     match stages(&mut exchange, request, destination).await {
         Ok(answered) => http::finish(exchange, answered),
-        Err(refusal) => http::refuse(exchange, &refusal),
+        Err(stop) => http::stop(exchange, stop),
     }
 }
 
@@ -30,7 +31,7 @@ async fn stages(
     exchange: &mut Exchange,
     request: Request<Incoming>,
     id: DestinationId,
-) -> Result<http::Answered, Refusal> {
+) -> Result<http::Answered, Stop> {
     // 2. Only what can be read in one way goes on.
     let (mut parts, body) = request.into_parts();
     let body = Body::of_request(body, parts.version);
@@ -57,7 +58,11 @@ async fn stages(
     exchange.record.route(route.label);
 
     // 5. Filters, then a backend by weight.
-    let forward = forward(route)?;
+    let matched = Matched { route, port: destination.name.port };
+    if let Some(filters) = &route.filters {
+        http::filter_request(exchange, matched, filters, &mut parts).await?;
+    }
+    let forward = forward(matched, &parts)?;
     http::apply(&route.request_headers, &mut parts.headers);
     let backend = forward.backend(worker.with_rng(|rng| rng.u32(..forward.total_weight)));
     let cluster = backend.cluster.as_ref().ok_or_else(|| Refusal::at(Reason::NoBackend, &route.object))?;
@@ -100,10 +105,11 @@ fn routes(destination: &Destination) -> Result<&Arc<Routes>, Refusal> {
     }
 }
 
-fn forward(route: &Route) -> Result<&Forward, Refusal> {
-    match &route.action {
+fn forward<'a>(matched: Matched<'a>, parts: &Parts) -> Result<&'a Forward, Stop> {
+    match &matched.route.action {
         Action::Forward(forward) => Ok(forward),
-        Action::NoBackend => Err(Refusal::at(Reason::NoBackend, &route.object)),
+        Action::Redirect(redirect) => Err(http::redirect(redirect, matched, parts)),
+        Action::NoBackend => Err(Refusal::at(Reason::NoBackend, &matched.route.object).into()),
     }
 }
 

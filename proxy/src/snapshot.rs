@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use outrigger_model::filter::{self as model, Redirect, Share};
 use outrigger_model::inbound::{Inbound, MeshSettings};
 use outrigger_model::name::Destination as DestinationName;
 use outrigger_model::policy::RetryPolicy;
@@ -97,6 +98,26 @@ pub struct Route {
     pub request_headers: HeaderChanges,
     /// Changes to response heads.
     pub response_headers: HeaderChanges,
+    /// Everything else; `None` on most routes.
+    pub filters: Option<Box<Filters>>,
+}
+
+/// The filters of a route, or of one backend of it, with what they need at hand.
+#[derive(Debug)]
+pub struct Filters {
+    /// What configuration says.
+    pub config: model::Filters,
+    /// Who gets copies.
+    pub mirrors: Vec<Mirror>,
+}
+
+/// Who gets copies of some requests.
+#[derive(Debug)]
+pub struct Mirror {
+    /// Where they go.
+    pub cluster: Arc<Cluster>,
+    /// How many of the requests.
+    pub share: Share,
 }
 
 /// What becomes of a request.
@@ -104,6 +125,8 @@ pub struct Route {
 pub enum Action {
     /// Sent on.
     Forward(Forward),
+    /// Answered: the client is to ask elsewhere.
+    Redirect(Redirect),
     /// Answered with `no_backend`.
     NoBackend,
 }
@@ -132,6 +155,8 @@ pub struct Backend {
     pub request_headers: HeaderChanges,
     /// Changes to response heads.
     pub response_headers: HeaderChanges,
+    /// Everything else; `None` for most backends.
+    pub filters: Option<Box<Filters>>,
 }
 
 /// Where opaque connections go.

@@ -5,7 +5,7 @@ use http::Method;
 use outrigger_model::codec::{decode, encode};
 use outrigger_model::resource::Resource;
 use outrigger_model::route::{
-    Action, Backend, BackendTarget, Forward, HeaderChanges, PathMatch, Route, RouteConfig, RouteMatch,
+    Action, Backend, BackendTarget, Forward, PathMatch, Route, RouteConfig, RouteMatch,
 };
 
 use crate::surroundings::{CLUSTER, cluster_config, endpoints};
@@ -49,22 +49,15 @@ fn encoding(bencher: Bencher<'_, '_>, resource: &Resource) {
 }
 
 fn routes(count: usize) -> RouteConfig {
-    let backend = Backend {
-        target: BackendTarget::Cluster(CLUSTER.into()),
-        weight: 1,
-        request_headers: HeaderChanges::default(),
-        response_headers: HeaderChanges::default(),
-    };
-    let route = |place: usize| Route {
-        object: "HTTPRoute/shop/reviews".into(),
-        matches: RouteMatch {
+    let backend = Backend::plain(BackendTarget::Cluster(CLUSTER.into()), 1);
+    let route = |place: usize| {
+        let matches = RouteMatch {
             path: PathMatch::Prefix(format!("/items-{place}").into()),
             method: Some(Method::GET),
             ..RouteMatch::default()
-        },
-        action: Action::Forward(Forward { backends: vec![backend.clone()], timeout: None, retry: None }),
-        request_headers: HeaderChanges::default(),
-        response_headers: HeaderChanges::default(),
+        };
+        let forward = Forward::to(vec![backend.clone()]);
+        Route::plain("HTTPRoute/shop/reviews".into(), matches, Action::Forward(forward))
     };
     RouteConfig { name: "reviews.shop:9080".into(), routes: (0..count).map(route).collect() }
 }

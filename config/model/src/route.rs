@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
+use crate::filter::{Filters, Redirect};
 use crate::policy::RetryPolicy;
 
 mod matcher;
@@ -37,6 +38,8 @@ pub struct Route {
     pub request_headers: HeaderChanges,
     /// Changes to the response head.
     pub response_headers: HeaderChanges,
+    /// Everything else that is done with requests; `None` on most routes.
+    pub filters: Option<Box<Filters>>,
 }
 
 /// All conditions hold for a request that matches.
@@ -138,6 +141,8 @@ impl PartialEq for Pattern {
 pub enum Action {
     /// Sent on.
     Forward(Forward),
+    /// Answered by the proxy itself: the client is to ask elsewhere.
+    Redirect(Redirect),
     /// Answered by the proxy itself, because no backend of the rule can be used.
     NoBackend {
         /// What is wrong, for people; goes to the log, not to the client.
@@ -167,6 +172,31 @@ pub struct Backend {
     pub request_headers: HeaderChanges,
     /// Changes to the response head for this backend only, before those of the route.
     pub response_headers: HeaderChanges,
+    /// Everything else that is done for this backend only, after that of the route.
+    pub filters: Option<Box<Filters>>,
+}
+
+impl Route {
+    /// A route that changes nothing about its requests.
+    pub fn plain(object: Arc<str>, matches: RouteMatch, action: Action) -> Self {
+        let (request_headers, response_headers) = (HeaderChanges::default(), HeaderChanges::default());
+        Self { object, matches, action, request_headers, response_headers, filters: None }
+    }
+}
+
+impl Forward {
+    /// To these backends, without a limit of time and without retries that anybody asked for.
+    pub fn to(backends: Vec<Backend>) -> Self {
+        Self { backends, timeout: None, retry: None }
+    }
+}
+
+impl Backend {
+    /// A share that gets requests as they are.
+    pub fn plain(target: BackendTarget, weight: u32) -> Self {
+        let (request_headers, response_headers) = (HeaderChanges::default(), HeaderChanges::default());
+        Self { target, weight, request_headers, response_headers, filters: None }
+    }
 }
 
 /// What a [`Backend`] points at.
@@ -176,6 +206,16 @@ pub enum BackendTarget {
     Cluster(Arc<str>),
     /// A backendRef that is missing, of an unknown kind or not permitted: its share is answered with `no_backend`.
     Invalid(Arc<str>),
+}
+
+impl BackendTarget {
+    /// The cluster, if there is one.
+    pub fn cluster(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Cluster(name) => Some(name),
+            Self::Invalid(_) => None,
+        }
+    }
 }
 
 /// Changes to a head, applied in the order remove, set, add. Framing and hop-by-hop fields cannot be named.

@@ -54,7 +54,7 @@ pub(crate) fn action(world: &World, refs: &[BackendRef], route_namespace: &Arc<s
     match (backends.is_empty(), faults.len() == backends.len()) {
         (true, _) => Action::NoBackend { why: "the rule has no backendRef with a weight".into() },
         (_, true) => Action::NoBackend { why: faults.join("; ").into() },
-        _ => Action::Forward(Forward { backends, timeout: None, retry: None }),
+        _ => Action::Forward(Forward::to(backends)),
     }
 }
 
@@ -99,6 +99,7 @@ fn share(world: &World, backend: &BackendRef, route_namespace: &Arc<str>) -> Bac
         weight: backend.weight,
         request_headers: changes.request,
         response_headers: changes.response,
+        filters: None,
     }
 }
 

@@ -72,6 +72,7 @@ fn template(world: &World, route: &GrpcRoute, rule: &GrpcRule) -> Route {
         action,
         request_headers: changes.request,
         response_headers: changes.response,
+        filters: None,
     }
 }
 

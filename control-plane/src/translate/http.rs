@@ -87,6 +87,7 @@ fn template(world: &World, route: &HttpRoute, rule: &HttpRule) -> Route {
         action: with_timeouts(action, rule),
         request_headers: changes.request,
         response_headers: changes.response,
+        filters: None,
     }
 }
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use outrigger_model::codec::MAX_ROUTES;
-use outrigger_model::route::{
-    Action, Backend, BackendTarget, Forward, HeaderChanges, Route, RouteConfig, RouteMatch,
-};
+use outrigger_model::route::{Action, Backend, BackendTarget, Forward, Route, RouteConfig, RouteMatch};
 
 use super::attached::Attached;
 use super::target::{PortOf, Target};
@@ -42,17 +40,7 @@ fn service_routes(world: &World, client_namespace: &str, port: PortOf<'_>) -> Ve
 
 /// All requests to the destination itself.
 fn to_own_cluster(target: &Target<'_>, object: String) -> Route {
-    let backend = Backend {
-        target: BackendTarget::Cluster(target.canonical().cluster_name().into()),
-        weight: 1,
-        request_headers: HeaderChanges::default(),
-        response_headers: HeaderChanges::default(),
-    };
-    Route {
-        object: Arc::from(object),
-        matches: RouteMatch::default(),
-        action: Action::Forward(Forward { backends: vec![backend], timeout: None, retry: None }),
-        request_headers: HeaderChanges::default(),
-        response_headers: HeaderChanges::default(),
-    }
+    let backend = Backend::plain(BackendTarget::Cluster(target.canonical().cluster_name().into()), 1);
+    let forward = Forward::to(vec![backend]);
+    Route::plain(Arc::from(object), RouteMatch::default(), Action::Forward(forward))
 }

@@ -59,7 +59,7 @@ fn of(destination: &Destination) -> impl Iterator<Item = &Arc<Cluster>> {
     let routes = http.into_iter().flat_map(|routes| &routes.routes);
     let backends = routes.flat_map(|route| match &route.action {
         Action::Forward(forward) => forward.backends.as_slice(),
-        Action::NoBackend => &[],
+        Action::Redirect(_) | Action::NoBackend => &[],
     });
     let opaque = opaque.into_iter().flat_map(|route| &route.backends).map(|(_, cluster)| cluster);
     backends.filter_map(|backend| backend.cluster.as_ref()).chain(opaque)

@@ -76,7 +76,7 @@ fn route(route: &Route) -> Value {
         "match": matches(&route.matches),
         "forward": match &route.action {
             Action::Forward(forward) => self::forward(forward),
-            Action::NoBackend => Value::Null,
+            Action::Redirect(_) | Action::NoBackend => Value::Null,
         },
         "request_headers": headers(&route.request_headers),
         "response_headers": headers(&route.response_headers),

@@ -14,8 +14,35 @@ pub(crate) const REASON: HeaderName = HeaderName::from_static("x-outrigger-reaso
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Answers a request with a refusal and closes its record.
-pub(crate) fn refuse(mut exchange: Exchange, refusal: &Refusal) -> Response<Body> {
+/// Why a request is not sent on.
+pub(crate) enum Stop {
+    /// Something is wrong or not allowed.
+    Refused(Refusal),
+    /// The configuration says what to answer: a redirect, a preflight, a fault made on purpose.
+    Answered(Box<Response<Body>>),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(reason.into())
+    }
+}
+
+/// Answers a request that is not sent on and closes its record.
+pub(crate) fn stop(exchange: Exchange, stop: Stop) -> Response<Body> {
+    match stop {
+        Stop::Refused(refusal) => refuse(exchange, &refusal),
+        Stop::Answered(response) => exchange.answer(*response),
+    }
+}
+
+fn refuse(mut exchange: Exchange, refusal: &Refusal) -> Response<Body> {
     let reason = refusal.reason;
     exchange.record.reason(reason);
     let mut response = match reason.grpc_status().filter(|_| exchange.grpc) {
@@ -25,7 +52,6 @@ pub(crate) fn refuse(mut exchange: Exchange, refusal: &Refusal) -> Response<Body
         }
         None => http_answer(reason),
     };
-    exchange.record.status(response.status());
     let hop = &exchange.connection.worker.shared.workload;
     let said = format!("{}; hop={hop}; object={}", reason.word(), refusal.object);
     if let Ok(said) = HeaderValue::try_from(said) {
@@ -34,11 +60,7 @@ pub(crate) fn refuse(mut exchange: Exchange, refusal: &Refusal) -> Response<Body
     if exchange.closes_after(reason) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if exchange.head_only {
-        // hyper leaves the body of such an answer away in HTTP/1 only.
-        *response.body_mut() = Body::Empty;
-    }
-    response
+    exchange.answer(response)
 }
 
 fn http_answer(reason: Reason) -> Response<Body> {

@@ -8,11 +8,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body::{Body as _, Frame, SizeHint};
+use outrigger_model::route::HeaderChanges;
 use tokio::time::Instant;
 
 use super::answer::grpc_status;
 use super::connection::Connection;
 use super::forward::Arrived;
+use super::headers::apply;
 use super::{Body, BodyError};
 use crate::alarms::Alarm;
 use crate::reason::Reason;
@@ -30,6 +32,8 @@ pub(crate) struct Exchange {
     pub(crate) grpc: bool,
     /// Whether the answer is a head only, whatever it would have for a body (RFC 9110, section 9.3.2).
     pub(super) head_only: bool,
+    /// What filters want changed in the head of the answer, whoever gives it.
+    answer_fields: Option<Box<HeaderChanges>>,
     ended: Ended,
 }
 
@@ -70,15 +74,37 @@ impl Exchange {
             record,
             grpc,
             head_only,
+            answer_fields: None,
             ended: Ended(connection.clone()),
         }
+    }
+
+    /// Changes to the head of the answer, whoever gives it; applied last.
+    pub(crate) fn answer_fields(&mut self) -> &mut HeaderChanges {
+        self.answer_fields.get_or_insert_default()
+    }
+
+    /// Gives an answer of the proxy's own and closes the record.
+    pub(super) fn answer(mut self, mut response: Response<Body>) -> Response<Body> {
+        self.record.status(response.status());
+        if let Some(changes) = &self.answer_fields {
+            apply(changes, response.headers_mut());
+        }
+        if self.connection.version == HttpVersion::Http1 && self.draining() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.head_only {
+            // hyper leaves the body of such an answer away in HTTP/1 only.
+            *response.body_mut() = Body::Empty;
+        }
+        response
     }
 
     /// Whether the connection ends after an answer with this reason: a client that sent what HTTP does not allow may
     /// mean something else by the bytes that follow.
     pub(super) fn closes_after(&self, reason: Reason) -> bool {
         let malformed = matches!(reason, Reason::BadRequest | Reason::HeadersTooLarge);
-        self.connection.version == HttpVersion::Http1 && (malformed || self.draining())
+        self.connection.version == HttpVersion::Http1 && malformed
     }
 
     fn draining(&self) -> bool {
@@ -89,6 +115,9 @@ impl Exchange {
     pub(crate) fn respond(mut self, arrived: Arrived, deadline: Option<Instant>) -> Response<Body> {
         let (mut parts, incoming) = arrived.response.into_parts();
         self.record.status(parts.status);
+        if let Some(changes) = &self.answer_fields {
+            apply(changes, &mut parts.headers);
+        }
         if self.grpc
             && let Some(code) = grpc_status(&parts.headers)
         {

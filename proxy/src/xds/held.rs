@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Res
 use outrigger_model::cluster::{Cluster, Discovery};
 use outrigger_model::codec::{self, DecodeError};
 use outrigger_model::endpoint::Endpoints;
+use outrigger_model::filter::Filters;
 use outrigger_model::inbound::Inbound;
 use outrigger_model::listener::Listener;
 use outrigger_model::name::INBOUND;
@@ -284,13 +285,15 @@ fn named(error: DecodeError, name: &str) -> DecodeError {
 
 /// The clusters that a route configuration points at.
 pub(crate) fn route_clusters(config: &RouteConfig) -> impl Iterator<Item = &Arc<str>> {
-    let backends = config.routes.iter().flat_map(|route| match &route.action {
-        Action::Forward(forward) => forward.backends.as_slice(),
-        Action::NoBackend { .. } => &[],
-    });
-    backends.filter_map(|backend| match &backend.target {
-        BackendTarget::Cluster(name) => Some(name),
-        BackendTarget::Invalid(_) => None,
+    config.routes.iter().flat_map(|route| {
+        let backends = match &route.action {
+            Action::Forward(forward) => forward.backends.as_slice(),
+            Action::Redirect(_) | Action::NoBackend { .. } => &[],
+        };
+        let filters = backends.iter().filter_map(|backend| backend.filters.as_deref());
+        let filters = filters.chain(route.filters.as_deref());
+        let targets = backends.iter().map(|backend| &backend.target);
+        targets.filter_map(BackendTarget::cluster).chain(filters.flat_map(Filters::clusters))
     })
 }
 

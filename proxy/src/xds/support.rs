@@ -24,9 +24,7 @@ use outrigger_model::inbound::{Inbound, MeshSettings, MtlsMode};
 use outrigger_model::listener::{Handling, Listener, OpaqueBackend, OpaqueRoute};
 use outrigger_model::policy::{ConnectionPolicy, Limits, LoadBalancer, RetryBudget};
 use outrigger_model::resource::{Resource, ResourceType};
-use outrigger_model::route::{
-    Action, Backend, BackendTarget, Forward, HeaderChanges, Route, RouteConfig, RouteMatch,
-};
+use outrigger_model::route::{Action, Backend, BackendTarget, Forward, Route, RouteConfig, RouteMatch};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -90,23 +88,11 @@ pub(crate) fn opaque_listener(name: &str, cluster: &str) -> Resource {
 
 /// Everything to clusters with weights.
 pub(crate) fn routes(name: &str, clusters: &[(&str, u32)]) -> Resource {
-    let backend = |(cluster, weight): &(&str, u32)| Backend {
-        target: BackendTarget::Cluster((*cluster).into()),
-        weight: *weight,
-        request_headers: HeaderChanges::default(),
-        response_headers: HeaderChanges::default(),
-    };
-    let route = Route {
-        object: "HTTPRoute/shop/reviews".into(),
-        matches: RouteMatch::default(),
-        action: Action::Forward(Forward {
-            backends: clusters.iter().map(backend).collect(),
-            timeout: None,
-            retry: None,
-        }),
-        request_headers: HeaderChanges::default(),
-        response_headers: HeaderChanges::default(),
-    };
+    let backend =
+        |(cluster, weight): &(&str, u32)| Backend::plain(BackendTarget::Cluster((*cluster).into()), *weight);
+    let forward = Forward::to(clusters.iter().map(backend).collect());
+    let route =
+        Route::plain("HTTPRoute/shop/reviews".into(), RouteMatch::default(), Action::Forward(forward));
     Resource::Route(RouteConfig { name: name.into(), routes: vec![route] })
 }
 

@@ -162,6 +162,7 @@ fn encode_action(action: &Action) -> (WireAction, ours::RouteExtension) {
             (WireAction::Route(action::encode(forward)), extension)
         }
         Action::Forward(_) => encode_no_backend(NO_WEIGHT),
+        Action::Redirect(_) => encode_no_backend("a redirect"),
         Action::NoBackend { why } => encode_no_backend(why),
     }
 }
@@ -225,7 +226,8 @@ fn decode_route(wire: &Wire, extension: &ours::RouteExtension) -> Decoded<Route>
     let (add, remove) = (&wire.response_headers_to_add, &wire.response_headers_to_remove);
     let response_headers = headers::decode("response", add, remove)?;
     let action = decode_action(wire, extension)?;
-    Ok(Route { object: wire.name.as_str().into(), matches, action, request_headers, response_headers })
+    let object = wire.name.as_str().into();
+    Ok(Route { object, matches, action, request_headers, response_headers, filters: None })
 }
 
 fn decode_action(wire: &Wire, extension: &ours::RouteExtension) -> Decoded<Action> {

@@ -86,6 +86,7 @@ fn show_value(value: &ValueMatch) -> String {
 fn show_action(action: &Action) -> String {
     let forward = match action {
         Action::NoBackend { why } => return format!("500 {why}"),
+        Action::Redirect(redirect) => return format!("{} {redirect:?}", redirect.status),
         Action::Forward(forward) => forward,
     };
     let mut text = forward.backends.iter().map(show_backend).collect::<Vec<_>>().join(", ");

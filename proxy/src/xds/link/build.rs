@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use outrigger_model::filter::Filters as FiltersConfig;
 use outrigger_model::listener::OpaqueRoute as OpaqueConfig;
 use outrigger_model::route::{self as model, BackendTarget, RouteConfig};
 
 use super::Clusters;
-use crate::snapshot::{Action, Backend, Forward, OpaqueRoute, Route, Routes};
+use crate::snapshot::{Action, Backend, Filters, Forward, Mirror, OpaqueRoute, Route, Routes};
 use crate::telemetry::Telemetry;
+use crate::upstream::Cluster;
 
 /// The HTTP side. Without a configuration no request matches.
 pub(super) fn routes(
@@ -49,12 +51,27 @@ fn route(config: &model::Route, clusters: &Clusters, telemetry: &Telemetry) -> R
         action: action(config, clusters),
         request_headers: config.request_headers.clone(),
         response_headers: config.response_headers.clone(),
+        filters: filters(config.filters.as_deref(), clusters),
     }
+}
+
+/// A mirror whose cluster there is not is left out: requests never wait for their copies.
+fn filters(config: Option<&FiltersConfig>, clusters: &Clusters) -> Option<Box<Filters>> {
+    let config = config?;
+    let mirrors = config.mirrors.iter().filter_map(|mirror| {
+        Some(Mirror { cluster: cluster(&mirror.target, clusters)?, share: mirror.share })
+    });
+    Some(Box::new(Filters { config: config.clone(), mirrors: mirrors.collect() }))
+}
+
+fn cluster(target: &BackendTarget, clusters: &Clusters) -> Option<Arc<Cluster>> {
+    clusters.get(target.cluster()?).cloned().flatten()
 }
 
 fn action(config: &model::Route, clusters: &Clusters) -> Action {
     let forward = match &config.action {
         model::Action::Forward(forward) => forward,
+        model::Action::Redirect(redirect) => return Action::Redirect(redirect.clone()),
         model::Action::NoBackend { why } => {
             tracing::warn!(
                 route.name = &*config.object,
@@ -80,14 +97,11 @@ fn action(config: &model::Route, clusters: &Clusters) -> Action {
 }
 
 fn backend(config: &model::Backend, clusters: &Clusters) -> Backend {
-    let cluster = match &config.target {
-        BackendTarget::Cluster(name) => clusters.get(name).cloned().flatten(),
-        BackendTarget::Invalid(_) => None,
-    };
     Backend {
         weight: config.weight,
-        cluster,
+        cluster: cluster(&config.target, clusters),
         request_headers: config.request_headers.clone(),
         response_headers: config.response_headers.clone(),
+        filters: filters(config.filters.as_deref(), clusters),
     }
 }

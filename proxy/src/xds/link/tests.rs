@@ -105,7 +105,7 @@ impl World {
     fn cluster(&self) -> Arc<Cluster> {
         match &self.routes().routes[0].action {
             Action::Forward(forward) => forward.backends[0].cluster.clone().unwrap(),
-            Action::NoBackend => panic!("no backend"),
+            Action::Redirect(_) | Action::NoBackend => panic!("no backend"),
         }
     }
 

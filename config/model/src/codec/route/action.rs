@@ -13,7 +13,7 @@ use super::check_filters;
 use crate::codec::fault::{Decoded, Fault, at_most, refuse};
 use crate::codec::{MAX_BACKENDS, headers, retry, wire};
 use crate::name::INVALID_CLUSTER;
-use crate::route::{Backend, BackendTarget, Forward, HeaderChanges};
+use crate::route::{Backend, BackendTarget, Forward};
 
 /// The timeout of a route that does not say, by the standard.
 const STANDARD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -115,12 +115,7 @@ fn encode_target(target: &BackendTarget) -> String {
 
 fn decode_backends(wire: &Wire) -> Decoded<Vec<Backend>> {
     match &wire.cluster_specifier {
-        Some(ClusterSpecifier::Cluster(name)) => Ok(vec![Backend {
-            target: decode_target("cluster", name)?,
-            weight: 1,
-            request_headers: HeaderChanges::default(),
-            response_headers: HeaderChanges::default(),
-        }]),
+        Some(ClusterSpecifier::Cluster(name)) => Ok(vec![Backend::plain(decode_target("cluster", name)?, 1)]),
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
             decode_weighted(weighted).map_err(|fault| fault.within("weighted_clusters"))
         }
@@ -163,7 +158,7 @@ fn decode_share(share: &ClusterWeight) -> Decoded<Backend> {
     let (add, remove) = (&share.response_headers_to_add, &share.response_headers_to_remove);
     let response_headers = headers::decode("response", add, remove)?;
     let target = decode_target("name", &share.name)?;
-    Ok(Backend { target, weight: weight.value, request_headers, response_headers })
+    Ok(Backend { target, weight: weight.value, request_headers, response_headers, filters: None })
 }
 
 fn decode_target(field: &str, name: &str) -> Decoded<BackendTarget> {

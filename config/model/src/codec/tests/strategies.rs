@@ -215,6 +215,7 @@ fn route() -> impl Strategy<Value = Route> {
             action,
             request_headers,
             response_headers,
+            filters: None,
         },
     )
 }
@@ -255,6 +256,7 @@ fn forward() -> impl Strategy<Value = Forward> {
             weight,
             request_headers,
             response_headers,
+            filters: None,
         });
         Forward { backends: backends.collect(), timeout, retry }
     })

@@ -14,27 +14,16 @@ use crate::codec::{decode, encode};
 use crate::endpoint::{Endpoint, Endpoints, Health, Locality, WorkloadRef};
 use crate::policy::{ConnectionPolicy, Limits, LoadBalancer, OutlierDetection, RetryBudget, RetryPolicy};
 use crate::resource::Resource;
-use crate::route::{
-    Action, Backend, BackendTarget, Forward, HeaderChanges, PathMatch, Route, RouteConfig, RouteMatch,
-};
+use crate::route::{Action, Backend, BackendTarget, Forward, PathMatch, Route, RouteConfig, RouteMatch};
 
 fn backend(cluster: &str, weight: u32) -> Backend {
-    Backend {
-        target: BackendTarget::Cluster(cluster.into()),
-        weight,
-        request_headers: HeaderChanges::default(),
-        response_headers: HeaderChanges::default(),
-    }
+    Backend::plain(BackendTarget::Cluster(cluster.into()), weight)
 }
 
 fn config(path: PathMatch, backends: Vec<Backend>, retry: Option<RetryPolicy>) -> Resource {
-    let route = Route {
-        object: "HTTPRoute/shop/reviews".into(),
-        matches: RouteMatch { path, ..RouteMatch::default() },
-        action: Action::Forward(Forward { backends, timeout: None, retry }),
-        request_headers: HeaderChanges::default(),
-        response_headers: HeaderChanges::default(),
-    };
+    let matches = RouteMatch { path, ..RouteMatch::default() };
+    let forward = Forward { retry, ..Forward::to(backends) };
+    let route = Route::plain("HTTPRoute/shop/reviews".into(), matches, Action::Forward(forward));
     Resource::Route(RouteConfig { name: "reviews.shop:9080".into(), routes: vec![route] })
 }
 

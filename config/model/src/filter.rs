@@ -1,0 +1,264 @@
+//! What a route does with a request beyond matching it, sending it on and changing its head.
+//!
+//! Most routes have none of this, so a [`crate::route::Route`] keeps all of it behind one pointer. The proxy works in a
+//! fixed order: fault, rate limits, CORS, (redirect), rewrite, mirror.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::route::{BackendTarget, PathMatch, Pattern};
+
+/// The filters of a route, or of one backend of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filters {
+    /// Failures made on purpose.
+    pub fault: Option<Fault>,
+    /// A limit that each proxy keeps for itself.
+    pub local_rate_limit: Option<RateLimit>,
+    /// A limit that a rate limit service keeps for all.
+    pub global_rate_limit: Option<GlobalRateLimit>,
+    /// What browsers of other origins may do.
+    pub cors: Option<Cors>,
+    /// Another host or path for the backend.
+    pub rewrite: Option<Rewrite>,
+    /// Who gets a copy.
+    pub mirrors: Vec<Mirror>,
+}
+
+impl Filters {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The clusters they point at.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
+        let mirrors = self.mirrors.iter().filter_map(|mirror| mirror.target.cluster());
+        mirrors.chain(self.global_rate_limit.as_ref().map(|limit| &limit.cluster))
+    }
+}
+
+/// A share of requests: `numerator` of `denominator`, which is never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// How many.
+    pub numerator: u32,
+    /// Of how many.
+    pub denominator: u32,
+}
+
+/// Another path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathChange {
+    /// In place of the whole path; the query stays.
+    Full(Arc<str>),
+    /// In place of the prefix that the route matched.
+    Prefix(Arc<str>),
+}
+
+impl PathChange {
+    /// The changed path of a request that matched; the query is not part of it. Whole segments are replaced, and what
+    /// comes out starts with one slash (Gateway API, `HTTPPathModifier`).
+    pub fn applied(&self, path: &str, matched: &PathMatch) -> String {
+        let (replacement, rest) = match self {
+            Self::Full(full) => return full.as_ref().to_owned(),
+            Self::Prefix(replacement) => (replacement.trim_end_matches('/'), rest_of(path, matched)),
+        };
+        match (
+            replacement.starts_with('/') || replacement.is_empty(),
+            replacement.is_empty() && rest.is_empty(),
+        ) {
+            (_, true) => "/".to_owned(),
+            (true, _) => format!("{replacement}{rest}"),
+            (false, _) => format!("/{replacement}{rest}"),
+        }
+    }
+}
+
+/// What stands behind the prefix that matched; nothing for a path that matched as a whole.
+fn rest_of<'p>(path: &'p str, matched: &PathMatch) -> &'p str {
+    match matched {
+        PathMatch::Prefix(prefix) => path.strip_prefix(&**prefix).unwrap_or_default(),
+        PathMatch::Exact(_) | PathMatch::Regex(_) => "",
+    }
+}
+
+/// What the backend gets to see in place of what the client wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The host.
+    pub host: Option<Arc<str>>,
+    /// The path.
+    pub path: Option<PathChange>,
+}
+
+/// The client is sent elsewhere. What is absent stays as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// `http` or `https`.
+    pub scheme: Option<Scheme>,
+    /// The host.
+    pub host: Option<Arc<str>>,
+    /// The port; absent, the well-known one of a scheme that is written, else the port of the Service that was dialled.
+    pub port: Option<u16>,
+    /// The path.
+    pub path: Option<PathChange>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+}
+
+/// The scheme of a redirect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the words themselves")]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+/// A copy of requests whose answers nobody waits for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mirror {
+    /// Who gets it.
+    pub target: BackendTarget,
+    /// How many of the requests.
+    pub share: Share,
+}
+
+/// What browsers of other origins may do (Fetch, section 3.3, "CORS protocol").
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cors {
+    /// Origins that may call.
+    pub allow_origins: Vec<OriginMatch>,
+    /// Methods beyond the simple ones.
+    pub allow_methods: AllowList<Method>,
+    /// Request headers beyond the simple ones.
+    pub allow_headers: AllowList<HeaderName>,
+    /// Response headers that scripts may read.
+    pub expose_headers: AllowList<HeaderName>,
+    /// How long browsers may remember a preflight.
+    pub max_age: Option<Duration>,
+    /// Whether cookies may be sent.
+    pub allow_credentials: bool,
+}
+
+/// Everything, or what is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowList<T> {
+    /// `*`
+    Any,
+    /// These.
+    Only(Vec<T>),
+}
+
+/// An origin that may call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OriginMatch {
+    /// `*`
+    Any,
+    /// Equal.
+    Exact(Arc<str>),
+    /// Of the whole origin, where a wildcard was written.
+    Regex(Pattern),
+}
+
+/// Failures made on purpose, to see how callers take them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fault {
+    /// Requests that wait first.
+    pub delay: Option<(Share, Duration)>,
+    /// Requests that are answered with this status and go nowhere.
+    pub abort: Option<(Share, StatusCode)>,
+}
+
+/// So many requests in so much time, for each key apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RateLimit {
+    /// Requests that `per` lets through in the long run, at least 1.
+    pub requests: u32,
+    /// The time they are counted over.
+    pub per: Duration,
+    /// Requests that may come at once, at least 1.
+    pub burst: u32,
+    /// What is counted apart; empty counts everything together.
+    pub key: Vec<LimitKey>,
+}
+
+/// What a limit counts apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LimitKey {
+    /// The verified identity of the caller.
+    SourceIdentity,
+    /// The address of the caller.
+    SourceAddress,
+    /// A request header.
+    Header(HeaderName),
+    /// The method.
+    Method,
+    /// The path.
+    Path,
+}
+
+/// A limit that a service of `envoy.service.ratelimit.v3` keeps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GlobalRateLimit {
+    /// The cluster of the service.
+    pub cluster: Arc<str>,
+    /// What the service knows the limit's owner by.
+    pub domain: Arc<str>,
+    /// What it is told: each entry a key with its value.
+    pub descriptor: Vec<Descriptor>,
+    /// How long it is waited for.
+    pub timeout: Duration,
+    /// Whether requests are refused while the service cannot be asked.
+    pub fail_closed: bool,
+}
+
+/// An entry of a descriptor.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Descriptor {
+    /// The same for every request.
+    Fixed {
+        /// Its key.
+        key: Arc<str>,
+        /// Its value.
+        value: HeaderValue,
+    },
+    /// What the request says.
+    FromRequest {
+        /// Its key.
+        key: Arc<str>,
+        /// Where the value comes from.
+        value: LimitKey,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of `HTTPPathModifier.replacePrefixMatch` in Gateway API.
+    #[test]
+    fn a_prefix_is_replaced_as_the_standard_says() {
+        let table = [
+            ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+            ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
+            ("/foo", "/foo", "/xyz", "/xyz"),
+            ("/foo/", "/foo", "/xyz", "/xyz/"),
+            ("/foo/bar", "/foo", "", "/bar"),
+            ("/foo/", "/foo", "", "/"),
+            ("/foo", "/foo", "", "/"),
+            ("/foo/", "/foo", "/", "/"),
+            ("/foo", "/foo", "/", "/"),
+            ("/a/b", "", "/v2", "/v2/a/b"),
+        ];
+        for (path, prefix, replacement, expected) in table {
+            let change = PathChange::Prefix(replacement.into());
+            let changed = change.applied(path, &PathMatch::Prefix(prefix.into()));
+            assert_eq!(changed, expected, "{path} with {prefix} replaced by {replacement:?}");
+        }
+        let full = PathChange::Full("/other".into());
+        assert_eq!(full.applied("/foo/bar", &PathMatch::default()), "/other");
+    }
+}
