@@ -101,7 +101,8 @@ fn findings(world: &World) -> Vec<ObjectStatus> {
                 ));
             }
             Object::MeshConfig(mesh) => statuses.push(policies::mesh_config(held, mesh)),
-            Object::Namespace(_) | Object::Pod(_) | Object::ServiceAccount(_) => {}
+            Object::Namespace(_) | Object::Pod(_) => {}
+            Object::ServiceAccount(_) | Object::ReferenceGrant(_) => {}
         }
     }
     statuses

@@ -155,6 +155,17 @@ impl World {
         self.index.get(term).map_or(0, |set| set.len())
     }
 
+    /// Whether one object may refer to another one: within a namespace always, across only by a ReferenceGrant of the
+    /// namespace that is referred to.
+    pub(crate) fn permits(&self, from: &ObjectRef, to: &ObjectRef) -> bool {
+        let mut grants = self.find(&Term::GrantOf(to.namespace.clone()));
+        let granted = |held: &Arc<Held>| match &held.object {
+            Object::ReferenceGrant(grant) => grant.permits(from, to),
+            _ => false,
+        };
+        from.namespace == to.namespace || grants.any(granted)
+    }
+
     /// The Service that answers at a virtual address: the oldest, should several claim it.
     pub fn service_at(&self, address: IpAddr) -> Option<&Service> {
         let oldest = self.find(&Term::VirtualIp(address)).min_by_key(|held| &held.age)?;

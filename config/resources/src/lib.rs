@@ -12,6 +12,7 @@ pub mod mesh_config;
 pub mod object;
 pub mod parse;
 pub mod problem;
+pub mod reference_grant;
 pub mod route;
 pub mod workload;
 

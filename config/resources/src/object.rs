@@ -9,6 +9,7 @@ use crate::backend_policy::BackendPolicy;
 use crate::external_service::ExternalService;
 use crate::kubernetes::{EndpointSlice, Namespace, Pod, Service, ServiceAccount};
 use crate::mesh_config::MeshConfig;
+use crate::reference_grant::ReferenceGrant;
 use crate::route::{GrpcRoute, HttpRoute, TcpRoute};
 use crate::workload::Workload;
 
@@ -28,6 +29,7 @@ pub enum Object {
     TcpRoute(TcpRoute),
     BackendPolicy(BackendPolicy),
     MeshConfig(MeshConfig),
+    ReferenceGrant(ReferenceGrant),
 }
 
 /// The kinds this version knows, those it reports as not applied included.
@@ -106,6 +108,7 @@ impl Object {
             Self::TcpRoute(object) => &object.meta,
             Self::BackendPolicy(object) => &object.meta,
             Self::MeshConfig(object) => &object.meta,
+            Self::ReferenceGrant(object) => &object.meta,
         }
     }
 
@@ -124,6 +127,7 @@ impl Object {
             Self::TcpRoute(_) => Kind::TcpRoute,
             Self::BackendPolicy(_) => Kind::BackendPolicy,
             Self::MeshConfig(_) => Kind::MeshConfig,
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
         }
     }
 

@@ -190,10 +190,10 @@ fn rules_of(object: &Object) -> Vec<Rule<'_>> {
 
 /// Whether every backendRef can be used.
 fn references(world: &World, verdict: &mut Verdict, object: &Object) {
-    let namespace = &object.meta().namespace;
+    let route = object.reference();
     for rule in rules_of(object) {
         for (index, backend) in rule.backends.iter().enumerate() {
-            if let Err(fault) = backend_cluster(world, &backend.object, namespace) {
+            if let Err(fault) = backend_cluster(world, &backend.object, &route) {
                 let message = format!("spec.rules[{}].backendRefs[{index}]: {}", rule.index, fault.message);
                 verdict.unresolve(fault.reason, message);
             }

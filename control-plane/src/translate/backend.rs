@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use outrigger_model::route::{Action, Backend, BackendTarget, Forward, HeaderChanges};
-use outrigger_resources::Kind;
 use outrigger_resources::external_service::{ExternalService, Resolution};
 use outrigger_resources::kubernetes::{Service, ServiceType};
 use outrigger_resources::route::{BackendObject, BackendRef, Filter, HeaderModifier};
+use outrigger_resources::{Kind, ObjectRef};
 
 use super::target::{ExternalPortOf, PortOf};
 use crate::world::{World, backend_reference};
@@ -43,9 +43,9 @@ impl Changes {
 }
 
 /// What becomes of requests that go to these backends.
-pub(crate) fn action(world: &World, refs: &[BackendRef], route_namespace: &Arc<str>) -> Action {
+pub(crate) fn action(world: &World, refs: &[BackendRef], route: &ObjectRef) -> Action {
     let refs = refs.iter().filter(|backend| backend.weight > 0);
-    let backends: Vec<_> = refs.map(|backend| share(world, backend, route_namespace)).collect();
+    let backends: Vec<_> = refs.map(|backend| share(world, backend, route)).collect();
     let faults = backends.iter().filter_map(|backend| match &backend.target {
         BackendTarget::Cluster(_) => None,
         BackendTarget::Invalid(why) => Some(why.as_ref()),
@@ -58,20 +58,22 @@ pub(crate) fn action(world: &World, refs: &[BackendRef], route_namespace: &Arc<s
     }
 }
 
-/// The cluster that a backendRef means.
+/// The cluster that a backendRef of a route means.
 pub(crate) fn cluster(
     world: &World,
     backend: &BackendObject,
-    route_namespace: &Arc<str>,
+    route: &ObjectRef,
 ) -> Result<Arc<str>, BackendFault> {
-    let Some(reference) = backend_reference(backend, route_namespace) else {
+    let Some(reference) = backend_reference(backend, &route.namespace) else {
         let message =
             format!("{}/{} is not a kind that takes traffic; use a Service", backend.kind, backend.name);
         return Err(BackendFault { reason: "InvalidKind", message });
     };
-    if reference.namespace != *route_namespace {
-        let message =
-            format!("{reference} is in another namespace, which needs a ReferenceGrant; not applied yet");
+    if !world.permits(route, &reference) {
+        let ObjectRef { kind, namespace, .. } = route;
+        let message = format!(
+            "{reference} is in another namespace and no ReferenceGrant there lets {kind} of {namespace} refer to it"
+        );
         return Err(BackendFault { reason: "RefNotPermitted", message });
     }
     let found = match reference.kind {
@@ -87,8 +89,8 @@ pub(crate) fn cluster(
     cluster.map_err(|why| BackendFault { reason: "BackendNotFound", message: format!("{reference} {why}") })
 }
 
-fn share(world: &World, backend: &BackendRef, route_namespace: &Arc<str>) -> Backend {
-    let cluster = cluster(world, &backend.object, route_namespace).map_err(|fault| fault.message);
+fn share(world: &World, backend: &BackendRef, route: &ObjectRef) -> Backend {
+    let cluster = cluster(world, &backend.object, route).map_err(|fault| fault.message);
     let usable = cluster.and_then(|cluster| Ok((cluster, Changes::of(&backend.filters)?)));
     let (target, changes) = match usable {
         Ok((cluster, changes)) => (BackendTarget::Cluster(cluster), changes),

@@ -63,7 +63,7 @@ fn template(world: &World, route: &GrpcRoute, rule: &GrpcRule) -> Route {
     let object =
         ObjectRef { kind: Kind::GrpcRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
     let (changes, action) = match Changes::of(&rule.filters) {
-        Ok(changes) => (changes, action(world, &rule.backend_refs, &meta.namespace)),
+        Ok(changes) => (changes, action(world, &rule.backend_refs, &object)),
         Err(why) => (Changes::default(), Action::NoBackend { why: why.into() }),
     };
     Route {

@@ -78,7 +78,7 @@ fn template(world: &World, route: &HttpRoute, rule: &HttpRule) -> Route {
     let object =
         ObjectRef { kind: Kind::HttpRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
     let (changes, action) = match Changes::of(&rule.filters) {
-        Ok(changes) => (changes, action(world, &rule.backend_refs, &meta.namespace)),
+        Ok(changes) => (changes, action(world, &rule.backend_refs, &object)),
         Err(why) => (Changes::default(), Action::NoBackend { why: why.into() }),
     };
     Route {

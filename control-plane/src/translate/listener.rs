@@ -93,7 +93,7 @@ fn opaque_route(world: &World, route: &TcpRoute) -> OpaqueRoute {
     let refs = route.spec.rules.first().map(|rule| rule.backend_refs.as_slice()).unwrap_or_default();
     let weighted = refs.iter().filter(|backend| backend.weight > 0);
     let backends = weighted.map(|backend| {
-        let cluster = cluster(world, &backend.object, &meta.namespace);
+        let cluster = cluster(world, &backend.object, &object);
         let cluster = cluster.unwrap_or_else(|fault| invalid_cluster(&fault.message));
         OpaqueBackend { cluster, weight: backend.weight }
     });

@@ -7,6 +7,7 @@ use crate::world::samples::{service, world};
 
 mod affects;
 mod destinations;
+mod grants;
 mod order;
 mod show;
 
@@ -119,7 +120,8 @@ fn shares_that_cannot_be_used_answer_500_for_their_weight() {
          HTTPRoute/shop/r: /mixed/* -> outbound|80|v1.shop.svc.cluster.local x3, \
          invalid(Service/shop/gone is not there) x1, invalid(Service/shop/v1 has no TCP port 81) x1, \
          invalid(Service/shop/v1 needs a port in the backendRef) x1, \
-         invalid(Service/other/v1 is in another namespace, which needs a ReferenceGrant; not applied yet) x1, \
+         invalid(Service/other/v1 is in another namespace and no ReferenceGrant there lets HTTPRoute of shop refer \
+         to it) x1, \
          invalid(Bucket/v1 is not a kind that takes traffic; use a Service) x1
          HTTPRoute/shop/r: /none/* -> 500 the rule has no backendRef with a weight
          HTTPRoute/shop/r: /zero/* -> 500 the rule has no backendRef with a weight

@@ -35,6 +35,10 @@ pub(crate) enum Term {
     RouteOf(ObjectRef),
     /// Routes by the destinations they send to.
     RouteTo(ObjectRef),
+    /// Routes by the namespace of theirs and another one that they send to.
+    RouteAcross { from: Arc<str>, to: Arc<str> },
+    /// ReferenceGrants by the namespace that permits.
+    GrantOf(Arc<str>),
     /// BackendPolicies by their target.
     PolicyOf(ObjectRef),
 }
@@ -92,16 +96,23 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
             let namespace = &object.meta().namespace;
             let parents = route_parents(object).iter().filter_map(|parent| parent_service(parent, namespace));
             terms.extend(parents.map(Term::RouteOf));
-            let backends = route_backends(object).into_iter();
-            terms.extend(
-                backends.filter_map(|to| backend_reference(&to.object, namespace)).map(Term::RouteTo),
-            );
+            for to in route_backends(object) {
+                let Some(to) = backend_reference(&to.object, namespace) else { continue };
+                if to.namespace != *namespace {
+                    let (from, to) = (namespace.clone(), to.namespace.clone());
+                    terms.insert(Term::RouteAcross { from, to });
+                }
+                terms.insert(Term::RouteTo(to));
+            }
         }
         Object::BackendPolicy(policy) => {
             let targets = policy.spec.target_refs.iter();
             terms.extend(
                 targets.filter_map(|to| policy_target(to, &policy.meta.namespace)).map(Term::PolicyOf),
             );
+        }
+        Object::ReferenceGrant(grant) => {
+            terms.insert(Term::GrantOf(grant.meta.namespace.clone()));
         }
         Object::Namespace(_) | Object::ServiceAccount(_) | Object::MeshConfig(_) => {}
     }

@@ -71,6 +71,14 @@ pub(crate) fn any_object() -> impl Strategy<Value = String> {
             let target = format!("[{{group: '', kind: Service, name: {target}}}]");
             format!("{head}spec: {{targetRefs: {target}, circuitBreaker: {{maxRequests: {limit}}}}}")
         }),
+        1 => (any_name("g"), any_of(&["HTTPRoute", "TCPRoute"]), any_of(&["", ", name: s0"])).prop_map(
+            |((ns, name), kind, only)| {
+                let head = head("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", &ns, &name, "");
+                let from = ["a", "b"]
+                    .map(|from| format!("{{group: gateway.networking.k8s.io, kind: {kind}, namespace: {from}}}"));
+                format!("{head}spec: {{from: [{}], to: [{{group: '', kind: Service{only}}}]}}", from.join(", "))
+            }
+        ),
         1 => any_of(&["Strict", "Permissive"]).prop_map(|mtls| {
             let head = head("outrigger.dev/v1alpha1", "MeshConfig", "outrigger-system", "mesh", "");
             format!("{head}spec: {{mtls: {mtls}}}")
@@ -81,14 +89,19 @@ pub(crate) fn any_object() -> impl Strategy<Value = String> {
 fn any_route() -> impl Strategy<Value = String> {
     let kinds = any_of(&["HTTPRoute", "GRPCRoute", "TCPRoute"]);
     let backends = any_of(&["kind: Service", "group: outrigger.dev, kind: ExternalService"]);
-    (any_name("r"), kinds, any_name("s"), backends, any_of(&["s0", "s1", "x0"])).prop_map(
-        |((ns, name), kind, (parent_ns, parent), backend, to)| {
+    (
+        any_name("r"),
+        kinds,
+        any_name("s"),
+        backends,
+        any_of(&["s0", "s1", "x0", "s0, namespace: a", "s0, namespace: b"]),
+    )
+        .prop_map(|((ns, name), kind, (parent_ns, parent), backend, to)| {
             let head = head("gateway.networking.k8s.io/v1", kind, &ns, &name, "");
             let parent = format!("{{group: '', kind: Service, name: {parent}, namespace: {parent_ns}}}");
             let backends = format!("[{{{backend}, name: {to}, port: 80}}]");
             format!("{head}spec: {{parentRefs: [{parent}], rules: [{{backendRefs: {backends}}}]}}")
-        },
-    )
+        })
 }
 
 const VIPS: &[&str] = &["", "clusterIP: 10.96.0.1, ", "clusterIP: 10.96.0.2, "];

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use outrigger_resources::kubernetes::{EndpointSlice, Service};
+use outrigger_resources::reference_grant::ReferenceGrant;
 use outrigger_resources::{Kind, Meta, Object, ObjectRef, select};
 
 use super::changed::{Changed, DestinationKey, service_host};
@@ -73,6 +74,7 @@ impl Edges<'_> {
                     }
                 }
             }
+            Object::ReferenceGrant(grant) => self.grant(grant),
             Object::Namespace(_) | Object::MeshConfig(_) => *self.changed = Changed::Everything,
             Object::ServiceAccount(_) => {}
         }
@@ -117,6 +119,16 @@ impl Edges<'_> {
         let routes: Vec<_> = self.world.find(&Term::RouteTo(backend.clone())).cloned().collect();
         for route in routes {
             self.route(&route.object);
+        }
+    }
+
+    /// The routes of the namespaces that a grant lets in which send to the namespace of the grant.
+    fn grant(&mut self, grant: &ReferenceGrant) {
+        for from in &grant.spec.from {
+            let across = Term::RouteAcross { from: from.namespace.clone(), to: grant.meta.namespace.clone() };
+            for route in self.world.find(&across) {
+                self.route(&route.object);
+            }
         }
     }
 

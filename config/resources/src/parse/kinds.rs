@@ -16,6 +16,7 @@ use crate::parse::path::{FieldPath, Step};
 use crate::parse::source::Source;
 use crate::parse::strict::Strict;
 use crate::problem::{Effect, Problem, Severity};
+use crate::reference_grant::ReferenceGrant;
 use crate::workload::Workload;
 
 mod routes;
@@ -73,11 +74,13 @@ impl Draft<'_> {
                 Object::BackendPolicy(BackendPolicy { meta, spec: Box::new(self.strict_spec()?) })
             }
             Kind::MeshConfig => Object::MeshConfig(MeshConfig { meta, spec: self.strict_spec()? }),
+            Kind::ReferenceGrant => {
+                Object::ReferenceGrant(ReferenceGrant { meta, spec: self.strict_spec()? })
+            }
             Kind::HttpRoute => Object::HttpRoute(self.http_route(meta)?),
             Kind::GrpcRoute => Object::GrpcRoute(self.grpc_route(meta)?),
             Kind::TcpRoute => Object::TcpRoute(self.tcp_route(meta)?),
             Kind::TlsRoute
-            | Kind::ReferenceGrant
             | Kind::BackendTlsPolicy
             | Kind::XBackendTrafficPolicy
             | Kind::RoutePolicy

@@ -336,3 +336,51 @@ fn a_pod_with_our_container_is_meshed() {
     let Object::Pod(bare) = only("{apiVersion: v1, kind: Pod, metadata: {name: a}}") else { panic!("a Pod") };
     assert_eq!((bare.status.ready, &*bare.spec.service_account), (false, "default"));
 }
+
+#[test]
+fn a_reference_grant_is_judged_strictly() {
+    let grant = |spec: &str| {
+        format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {{name: a, namespace: to}}, spec: {spec}}}"
+        )
+    };
+    let from = "{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: from}";
+    let Object::ReferenceGrant(read) =
+        only(&grant(&format!("{{from: [{from}], to: [{{group: '', kind: Service, name: a}}]}}")))
+    else {
+        panic!("a ReferenceGrant")
+    };
+    let object = |kind, namespace: &str, name: &str| ObjectRef {
+        kind,
+        namespace: namespace.into(),
+        name: name.into(),
+    };
+    let route = object(Kind::HttpRoute, "from", "r");
+    assert!(read.permits(&route, &object(Kind::Service, "to", "a")));
+    for (from, to) in [
+        (&route, object(Kind::Service, "to", "b")),
+        (&route, object(Kind::Service, "other", "a")),
+        (&route, object(Kind::ExternalService, "to", "a")),
+        (&object(Kind::HttpRoute, "other", "r"), object(Kind::Service, "to", "a")),
+        (&object(Kind::TcpRoute, "from", "r"), object(Kind::Service, "to", "a")),
+    ] {
+        assert!(!read.permits(from, &to), "{from} to {to}");
+    }
+    for (spec, expected) in [
+        ("{from: [], to: []}".to_owned(), "spec.from: an empty list; at least one entry is needed"),
+        (
+            format!("{{from: [{from}], to: [{{kind: Service}}]}}"),
+            "spec.to[0].group: missing; it has to be written",
+        ),
+        (
+            format!("{{from: [{from}], to: [{{group: '', kind: Service, port: 80}}]}}"),
+            "spec.to[0].port: unknown field; write one of group, kind, name",
+        ),
+    ] {
+        let parsed = parse_yaml("f", &grant(&spec));
+        let found: Vec<String> =
+            parsed.problems.iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect();
+        assert_eq!(found, [expected], "{spec}");
+        assert!(parsed.objects.is_empty());
+    }
+}
