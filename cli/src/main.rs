@@ -7,6 +7,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 mod completion;
 mod demo;
+mod explain;
+mod offline;
 mod output;
 mod status;
 mod token;
@@ -35,6 +37,8 @@ enum Command {
     Status(status::Args),
     /// Reads YAML files as the control plane would and says what is wrong with them.
     Validate(validate::Args),
+    /// Says what would become of a request, and why, from YAML files alone.
+    Explain(explain::Args),
     /// Makes tokens for workloads on plain hosts.
     Token(token::Args),
     /// Prints a completion script for a shell.
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         }
         Command::Status(args) => report(status::main(&args)),
         Command::Validate(args) => validate::main(&args),
+        Command::Explain(args) => explain::main(&args),
         Command::Token(args) => report(token::main(&args)),
         Command::Completion(args) => {
             completion::main(&args, &mut Cli::command());

@@ -1,16 +1,14 @@
 //! `outrigger validate`: what the control plane would say of some YAML, without a control plane.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use outrigger_control_plane::source::{Update, dir};
 use outrigger_control_plane::status::{ObjectStatus, evaluate};
-use outrigger_control_plane::world::{Change, World};
-use outrigger_resources::{Severity, parse_yaml};
+use outrigger_control_plane::world::World;
+use outrigger_resources::Severity;
 use serde::Serialize;
-use tokio::sync::mpsc;
 
+use crate::offline;
 use crate::output::{self, Format};
 
 /// Reads YAML as the control plane would and says what is wrong with it. Exits with 1 when something is not in force.
@@ -44,12 +42,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 }
 
 fn validate(args: &Args) -> anyhow::Result<bool> {
-    let mut read = Update::default();
-    for path in &args.paths {
-        let Update { changes, problems } = read_path(path)?;
-        read.changes.extend(changes);
-        read.problems.extend(problems);
-    }
+    let read = offline::read(&args.paths)?;
     let errors = read.problems.iter().any(|problem| problem.severity == Severity::Error);
     let problems = read.problems.iter().map(ToString::to_string).collect();
     let objects = evaluate(&World::default().apply(read.changes).0);
@@ -58,36 +51,6 @@ fn validate(args: &Args) -> anyhow::Result<bool> {
     let report = Report { valid: !errors && !unsettled, problems, objects };
     output::print(args.output, &report, table)?;
     Ok(report.valid)
-}
-
-fn read_path(path: &Path) -> anyhow::Result<Update> {
-    if path.is_dir() {
-        return first_look(path);
-    }
-    let (name, text) = if path == Path::new("-") {
-        (
-            "standard input".to_owned(),
-            std::io::read_to_string(std::io::stdin()).context("cannot read standard input")?,
-        )
-    } else {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        (path.display().to_string(), text)
-    };
-    let parsed = parse_yaml(&name, &text);
-    Ok(Update { changes: parsed.objects.into_iter().map(Change::from).collect(), problems: parsed.problems })
-}
-
-/// What the control plane's own source makes of a directory when it first looks at it.
-fn first_look(directory: &Path) -> anyhow::Result<Update> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (sender, mut updates) = mpsc::channel(1);
-        tokio::select! {
-            result = dir::watch(directory, sender) => { result?; anyhow::bail!("{} was not read", directory.display()) }
-            update = updates.recv() => update.with_context(|| format!("{} was not read", directory.display())),
-        }
-    })
 }
 
 fn table(report: &Report) -> String {

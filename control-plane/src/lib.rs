@@ -5,6 +5,7 @@
 //! all together.
 
 pub mod ca;
+pub mod explain;
 pub mod http;
 pub mod run;
 pub mod source;

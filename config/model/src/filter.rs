@@ -3,6 +3,7 @@
 //! Most routes have none of this, so a [`crate::route::Route`] keeps all of it behind one pointer. The proxy works in a
 //! fixed order: fault, rate limits, CORS, (redirect), rewrite, mirror.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,6 +108,49 @@ pub struct Redirect {
     pub path: Option<PathChange>,
     /// 301, 302, 303, 307 or 308.
     pub status: StatusCode,
+}
+
+/// The request that a redirect answers.
+#[derive(Debug, Clone, Copy)]
+pub struct RedirectedFrom<'a> {
+    /// The port of the Service that was dialled.
+    pub port: u16,
+    /// The host as the client wrote it, perhaps with a port.
+    pub host: &'a str,
+    /// The path, without the query.
+    pub path: &'a str,
+    /// The query, without the question mark.
+    pub query: Option<&'a str>,
+    /// How the path was matched.
+    pub matched: &'a PathMatch,
+}
+
+impl Redirect {
+    /// What `Location` says (Gateway API, `HTTPRequestRedirectFilter`). Between an application and its sidecar the
+    /// scheme is always `http`. A port that its scheme implies is not written; the query stays.
+    pub fn location(&self, from: &RedirectedFrom<'_>) -> String {
+        let (word, known_port) = match self.scheme.unwrap_or(Scheme::Http) {
+            Scheme::Http => ("http", 80),
+            Scheme::Https => ("https", 443),
+        };
+        let implied = if self.scheme.is_some() { known_port } else { from.port };
+        let port = self.port.unwrap_or(implied);
+        let host = self.host.as_deref().unwrap_or_else(|| without_port(from.host));
+        let path = match &self.path {
+            None => Cow::Borrowed(from.path),
+            Some(change) => Cow::Owned(change.applied(from.path, from.matched)),
+        };
+        let port = if port == known_port { String::new() } else { format!(":{port}") };
+        let query = from.query.map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{word}://{host}{port}{path}{query}")
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
 }
 
 /// The scheme of a redirect.

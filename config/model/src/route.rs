@@ -14,7 +14,7 @@ use crate::policy::RetryPolicy;
 
 mod matcher;
 
-pub use matcher::{RequestHead, select};
+pub use matcher::{Mismatch, RequestHead, select};
 
 /// The routes of one destination, in order of precedence. On the wire: a `RouteConfiguration` with one virtual host.
 #[derive(Debug, Clone, PartialEq)]

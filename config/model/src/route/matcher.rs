@@ -4,6 +4,7 @@
 //! than once or a query parameter is percent-encoded; both are bounded by the head they come from.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use http::{HeaderMap, HeaderName, Method};
 
@@ -33,10 +34,61 @@ pub fn select<'m>(
 impl RouteMatch {
     /// Whether a request fulfils every condition.
     pub fn holds(&self, head: &RequestHead<'_>) -> bool {
-        self.path.holds(head.path)
-            && self.method.as_ref().is_none_or(|method| method == head.method)
-            && self.headers.iter().all(|header| header.holds(head.headers))
-            && self.query.iter().all(|query| query.holds(head.query))
+        self.mismatch(head).is_none()
+    }
+
+    /// The first condition that a request does not fulfil.
+    pub fn mismatch(&self, head: &RequestHead<'_>) -> Option<Mismatch<'_>> {
+        if !self.path.holds(head.path) {
+            return Some(Mismatch::Path(&self.path));
+        }
+        if let Some(method) = self.method.as_ref().filter(|method| *method != head.method) {
+            return Some(Mismatch::Method(method));
+        }
+        let header = self.headers.iter().find(|header| !header.holds(head.headers));
+        let query = || self.query.iter().find(|query| !query.holds(head.query)).map(Mismatch::Query);
+        header.map(Mismatch::Header).or_else(query)
+    }
+}
+
+/// A condition that a request does not fulfil. Displayed as `the path is not /a or below it`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mismatch<'m> {
+    /// Of the path.
+    Path(&'m PathMatch),
+    /// Of the method.
+    Method(&'m Method),
+    /// Of a header.
+    Header(&'m HeaderMatch),
+    /// Of a query parameter.
+    Query(&'m QueryMatch),
+}
+
+impl fmt::Display for Mismatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(PathMatch::Exact(path)) => write!(f, "the path is not {path}"),
+            Self::Path(PathMatch::Prefix(prefix)) => write!(f, "the path is not {prefix} or below it"),
+            Self::Path(PathMatch::Regex(pattern)) => {
+                write!(f, "the path does not match {}", pattern.source())
+            }
+            Self::Method(method) => write!(f, "the method is not {method}"),
+            Self::Header(header) => write!(f, "header {} {}", header.name, NotSo(&header.value)),
+            Self::Query(query) => write!(f, "query parameter {} {}", query.name, NotSo(&query.value)),
+        }
+    }
+}
+
+/// What a value is not.
+struct NotSo<'m>(&'m ValueMatch);
+
+impl fmt::Display for NotSo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ValueMatch::Exact(text) => write!(f, "is not {text:?}"),
+            ValueMatch::Regex(pattern) => write!(f, "does not match {}", pattern.source()),
+            ValueMatch::Present => write!(f, "is missing"),
+        }
     }
 }
 

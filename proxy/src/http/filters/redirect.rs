@@ -4,7 +4,7 @@ use http::header::{HOST, LOCATION};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderValue, Response};
-use outrigger_model::filter::{Redirect, Scheme};
+use outrigger_model::filter::{Redirect, RedirectedFrom};
 
 use super::Matched;
 use crate::http::Body;
@@ -23,40 +23,26 @@ pub(crate) fn redirect(redirect: &Redirect, matched: Matched<'_>, parts: &Parts)
     Stop::Answered(Box::new(response))
 }
 
-/// Between an application and its sidecar the scheme is always `http`. A port that its scheme implies is not written.
 fn location(redirect: &Redirect, matched: Matched<'_>, parts: &Parts) -> String {
-    let scheme = redirect.scheme.unwrap_or(Scheme::Http);
-    let (word, known_port) = match scheme {
-        Scheme::Http => ("http", 80),
-        Scheme::Https => ("https", 443),
-    };
-    let implied = if redirect.scheme.is_some() { known_port } else { matched.port };
-    let port = redirect.port.unwrap_or(implied);
-    let host = redirect.host.as_deref().unwrap_or_else(|| host_of(parts));
-    let path = parts.uri.path();
-    let path = match &redirect.path {
-        None => path.into(),
-        Some(change) => std::borrow::Cow::from(change.applied(path, &matched.route.matches.path)),
-    };
-    let port = if port == known_port { String::new() } else { format!(":{port}") };
-    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    format!("{word}://{host}{port}{path}{query}")
+    redirect.location(&RedirectedFrom {
+        port: matched.port,
+        host: host_of(parts),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        matched: &matched.route.matches.path,
+    })
 }
 
-/// The host that the client named, without a port.
+/// The host that the client named.
 fn host_of(parts: &Parts) -> &str {
     let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let named = parts.uri.authority().map(Authority::as_str).or(named).unwrap_or_default();
-    match named.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => named,
-    }
+    parts.uri.authority().map(Authority::as_str).or(named).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use http::{Request, StatusCode};
-    use outrigger_model::filter::PathChange;
+    use outrigger_model::filter::{PathChange, Scheme};
     use outrigger_model::route::{PathMatch, RouteMatch};
 
     use super::*;
