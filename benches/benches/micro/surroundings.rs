@@ -31,6 +31,8 @@ pub(crate) fn cluster_config() -> Cluster {
         limits: Limits::default(),
         outlier: Some(OutlierDetection::default()),
         retry_budget: RetryBudget::default(),
+        health_check: None,
+        tls: None,
     }
 }
 

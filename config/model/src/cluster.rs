@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::health_check::HealthCheck;
 use crate::policy::{ConnectionPolicy, Limits, LoadBalancer, OutlierDetection, RetryBudget};
+use crate::upstream_tls::UpstreamTls;
 
 /// How a destination is found and treated. Endpoints come apart, in [`crate::endpoint::Endpoints`] of the same name.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,10 @@ pub struct Cluster {
     pub outlier: Option<OutlierDetection>,
     /// Retries.
     pub retry_budget: RetryBudget,
+    /// Active checks; `None` is none.
+    pub health_check: Option<HealthCheck>,
+    /// TLS to endpoints that have no sidecar; `None` is plaintext. Sidecars are dialled with mutual TLS in either case.
+    pub tls: Option<Arc<UpstreamTls>>,
 }
 
 /// A Service or an ExternalService by name, as telemetry shows it.

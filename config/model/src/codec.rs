@@ -45,6 +45,12 @@ pub const MAX_HEADER_CHANGES: usize = 64;
 pub const MAX_RETRY_STATUSES: usize = 512;
 /// The most endpoints of one cluster.
 pub const MAX_ENDPOINTS: usize = 10_000;
+/// How many names of a server's certificate are accepted in a cluster (Gateway API: 5, and the host name).
+pub const MAX_PEER_NAMES: usize = 16;
+/// The largest bundle of authorities of a cluster, in bytes.
+pub const MAX_ROOTS_BYTES: usize = 256 * 1024;
+/// How many ranges of statuses pass a health check.
+pub const MAX_STATUS_RANGES: usize = 16;
 /// The most names that one cluster resolves.
 pub const MAX_DNS_NAMES: usize = 100;
 /// The most ports of one workload that are declared.

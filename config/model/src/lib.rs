@@ -9,6 +9,8 @@ pub mod listener;
 pub mod route;
 pub mod filter;
 pub mod policy;
+pub mod health_check;
+pub mod upstream_tls;
 pub mod cluster;
 pub mod endpoint;
 pub mod inbound;

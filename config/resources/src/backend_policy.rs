@@ -1,5 +1,6 @@
 //! A BackendPolicy: how clients treat a destination. What is absent stays at its default.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -8,6 +9,8 @@ use serde::{Deserialize, Deserializer};
 use crate::field::{self, Misfit};
 use crate::object::Meta;
 use crate::route::TargetRef;
+
+mod health;
 
 /// How clients treat a destination.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,23 +147,37 @@ pub struct OutlierDetection {
 
 /// Active checks of every endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(try_from = "health::Written")]
 pub struct HealthCheck {
-    /// The path asked for with GET, starting with `/`.
-    #[serde(rename = "http", deserialize_with = "probe_path")]
-    pub path: String,
+    /// What is asked.
+    pub probe: Probe,
     /// Between two checks: 5 s unless written.
-    #[serde(default = "default_interval", deserialize_with = "field::positive")]
     pub interval: Duration,
     /// For one check: 1 s unless written.
-    #[serde(default = "default_timeout", deserialize_with = "field::positive")]
     pub timeout: Duration,
     /// Successes in a row that restore: 2 unless written.
-    #[serde(default = "default_healthy", deserialize_with = "field::count")]
     pub healthy_threshold: u32,
     /// Failures in a row that eject: 3 unless written.
-    #[serde(default = "default_unhealthy", deserialize_with = "field::count")]
     pub unhealthy_threshold: u32,
+}
+
+/// What an endpoint is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// `GET` of a path.
+    Http {
+        /// Starting with `/`.
+        path: String,
+        /// The statuses that pass: 200 to 399 unless written, as a probe of Kubernetes has it.
+        statuses: Vec<RangeInclusive<u16>>,
+    },
+    /// `grpc.health.v1.Health/Check`.
+    Grpc {
+        /// The service asked about; empty is the server as a whole.
+        service: String,
+    },
+    /// A connection.
+    Tcp,
 }
 
 /// How many retries a destination is given.
@@ -304,12 +321,6 @@ struct WrittenLocality {
     mode: LocalityMode,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenProbe {
-    path: String,
-}
-
 fn some_header<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HeaderName>, D::Error> {
     field::header_name(deserializer).map(Some)
 }
@@ -326,35 +337,6 @@ fn locality_mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Lo
     WrittenLocality::deserialize(deserializer).map(|written| Some(written.mode))
 }
 
-fn probe_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    use serde::de::Error;
-    let path = WrittenProbe::deserialize(deserializer)?.path;
-    let usable = path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok();
-    match usable {
-        true => Ok(path),
-        false => Err(D::Error::custom(Misfit::new(
-            "path",
-            format!("{path:?} is not a path; write one like /healthz"),
-        ))),
-    }
-}
-
 fn default_min_weight() -> u32 {
     10
-}
-
-fn default_interval() -> Duration {
-    Duration::from_secs(5)
-}
-
-fn default_timeout() -> Duration {
-    Duration::from_secs(1)
-}
-
-fn default_healthy() -> u32 {
-    2
-}
-
-fn default_unhealthy() -> u32 {
-    3
 }

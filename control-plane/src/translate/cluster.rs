@@ -46,6 +46,8 @@ pub(super) fn cluster(world: &World, target: &Target<'_>, name: &str) -> Cluster
         limits: treatment.limits,
         outlier: treatment.outlier,
         retry_budget: treatment.retry_budget,
+        health_check: treatment.health_check,
+        tls: None,
     }
 }
 
@@ -65,6 +67,8 @@ pub(super) fn invalid(kind: ResourceType, name: &str) -> Option<Resource> {
             limits: treatment.limits,
             outlier: treatment.outlier,
             retry_budget: treatment.retry_budget,
+            health_check: None,
+            tls: None,
         })),
         ResourceType::Endpoints => {
             Some(Resource::Endpoints(Endpoints { cluster: name.into(), endpoints: Vec::new() }))

@@ -1,5 +1,6 @@
 //! BackendPolicies: which one counts for a destination, and what it says.
 
+use outrigger_model::health_check::{HealthCheck, Probe};
 use outrigger_model::policy::{ConnectionPolicy, Limits, LoadBalancer, OutlierDetection, RetryBudget};
 use outrigger_resources::backend_policy::{self as resources, BackendPolicy, BackendPolicySpec};
 use outrigger_resources::{Object, ObjectRef};
@@ -14,6 +15,7 @@ pub(crate) struct Treatment {
     pub(crate) limits: Limits,
     pub(crate) outlier: Option<OutlierDetection>,
     pub(crate) retry_budget: RetryBudget,
+    pub(crate) health_check: Option<HealthCheck>,
 }
 
 impl Default for Treatment {
@@ -24,6 +26,7 @@ impl Default for Treatment {
             limits: Limits::default(),
             outlier: Some(OutlierDetection::default()),
             retry_budget: RetryBudget::default(),
+            health_check: None,
         }
     }
 }
@@ -64,7 +67,6 @@ pub(crate) fn not_applied(spec: &BackendPolicySpec) -> Vec<&'static str> {
     let fields = [
         (hashes, "spec.loadBalancer.algorithm"),
         (spec.slow_start.is_some(), "spec.slowStart"),
-        (spec.health_check.is_some(), "spec.healthCheck"),
         (spec.locality.is_some(), "spec.locality"),
     ];
     fields.into_iter().filter(|(set, _)| *set).map(|(_, field)| field).collect()
@@ -85,6 +87,7 @@ impl From<&BackendPolicySpec> for Treatment {
             limits: limits(&spec.circuit_breaker),
             outlier: spec.outlier_detection.enabled.then(|| outlier(&spec.outlier_detection)),
             retry_budget: retry_budget(&spec.retry_budget),
+            health_check: spec.health_check.as_ref().map(health_check),
         }
     }
 }
@@ -99,6 +102,23 @@ fn load_balancer(wanted: Option<&resources::LoadBalancer>) -> LoadBalancer {
         Some(resources::LoadBalancer::RingHash(_) | resources::LoadBalancer::Maglev(_)) => {
             LoadBalancer::default()
         }
+    }
+}
+
+fn health_check(wanted: &resources::HealthCheck) -> HealthCheck {
+    let probe = match &wanted.probe {
+        resources::Probe::Http { path, statuses } => {
+            Probe::Http { path: path.as_str().into(), statuses: statuses.clone() }
+        }
+        resources::Probe::Grpc { service } => Probe::Grpc { service: service.as_str().into() },
+        resources::Probe::Tcp => Probe::Tcp,
+    };
+    HealthCheck {
+        probe,
+        interval: wanted.interval,
+        timeout: wanted.timeout,
+        healthy_threshold: wanted.healthy_threshold,
+        unhealthy_threshold: wanted.unhealthy_threshold,
     }
 }
 

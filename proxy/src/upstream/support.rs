@@ -64,6 +64,8 @@ pub(super) fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
         limits: Limits::default(),
         outlier: Some(OutlierDetection::default()),
         retry_budget: RetryBudget::default(),
+        health_check: None,
+        tls: None,
     };
     change(&mut config);
     Arc::new(config)

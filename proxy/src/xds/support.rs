@@ -107,6 +107,8 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         limits: Limits::default(),
         outlier: None,
         retry_budget: RetryBudget::default(),
+        health_check: None,
+        tls: None,
     }
 }
 

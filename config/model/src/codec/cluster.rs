@@ -2,6 +2,7 @@
 //! comes from a control plane that is not ours and is read from the standard fields, with our defaults.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -13,8 +14,6 @@ use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
-use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
-use prost::Name;
 
 use super::fault::{Decoded, Fault, refuse};
 use super::wire::{self, ours};
@@ -22,9 +21,12 @@ use super::{Any, MAX_DNS_NAMES, endpoints, outlier};
 use crate::cluster::{Cluster, Discovery, DnsName, ServiceRef};
 use crate::name::Host;
 use crate::policy::{ConnectionPolicy, Limits, RetryBudget};
+use crate::upstream_tls::UpstreamTls;
 
 mod balancing;
+mod health;
 mod protocol;
+mod tls;
 
 /// The kind of the service of a cluster whose control plane does not say.
 const UNKNOWN_KIND: &str = "Address";
@@ -50,6 +52,12 @@ pub(super) fn encode(cluster: &Cluster) -> Wire {
         circuit_breakers: Some(encode_limits(&cluster.limits)),
         outlier_detection: cluster.outlier.as_ref().map(outlier::encode),
         typed_extension_protocol_options: HashMap::from([(key, options)]),
+        health_checks: cluster
+            .health_check
+            .iter()
+            .map(|check| health::encode(check, cluster.protocol))
+            .collect(),
+        transport_socket: cluster.tls.as_deref().map(tls::encode),
         metadata: Some(wire::metadata(&encode_extension(cluster))),
         ..Wire::default()
     }
@@ -76,24 +84,20 @@ pub(super) fn decode(any: &Any, name: &mut String) -> Decoded<Cluster> {
         limits: decode_limits(limits)?,
         outlier: outlier.transpose().map_err(|fault| fault.within("outlier_detection"))?,
         retry_budget: decode_budget(limits, extension)?,
+        health_check: health::decode(&wire.health_checks)?,
+        tls: decode_tls(&wire, extension)?,
     })
 }
 
 /// Fields that would change where traffic goes, how it is protected, or how much of it there may be.
 #[expect(deprecated, reason = "control planes still send the old spelling")]
 fn refuse_unsupported(wire: &Wire) -> Decoded<()> {
-    let plain = wire.transport_socket.as_ref().is_none_or(|socket| {
-        use envoy_types::pb::envoy::config::core::v3::transport_socket::ConfigType::TypedConfig;
-        matches!(&socket.config_type, Some(TypedConfig(any)) if any.type_url == RawBuffer::type_url())
-    });
     let common = wire.common_lb_config.as_ref();
     let by_locality = common.is_some_and(|common| common.locality_config_specifier.is_some());
     let per_host = wire.circuit_breakers.as_ref().is_some_and(|it| !it.per_host_thresholds.is_empty());
     refuse(&[
-        ("transport_socket", !plain),
         ("transport_socket_matches", !wire.transport_socket_matches.is_empty()),
         ("transport_socket_matcher", wire.transport_socket_matcher.is_some()),
-        ("health_checks", !wire.health_checks.is_empty()),
         ("lb_subset_config", wire.lb_subset_config.is_some()),
         ("common_lb_config.locality_config_specifier", by_locality),
         ("circuit_breakers.per_host_thresholds", per_host),
@@ -129,7 +133,14 @@ fn encode_extension(cluster: &Cluster) -> ours::ClusterExtension {
         outlier_detection: cluster.outlier.as_ref().map(outlier::encode_exact),
         retry_budget: Some(budget),
         tcp_user_timeout: Some(wire::duration(cluster.connection.tcp_user_timeout)),
+        untrusted_server: cluster.tls.as_deref().and_then(tls::encode_untrusted),
     }
+}
+
+fn decode_tls(wire: &Wire, extension: Option<&ours::ClusterExtension>) -> Decoded<Option<Arc<UpstreamTls>>> {
+    let untrusted = extension.and_then(|extension| extension.untrusted_server.as_ref());
+    let tls = tls::decode(wire.transport_socket.as_ref(), untrusted);
+    Ok(tls.map_err(|fault| fault.within("transport_socket"))?.map(Arc::new))
 }
 
 fn decode_service(name: &str, extension: Option<&ours::ClusterExtension>) -> ServiceRef {

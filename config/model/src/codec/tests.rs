@@ -5,4 +5,5 @@ mod foreign;
 mod refused;
 mod round_trip;
 mod strategies;
+mod upstream;
 mod written;

@@ -93,7 +93,10 @@ fn clusters() {
             with(|it| it.transport_socket = Some(TransportSocket::default())),
             "transport_socket: is not supported",
         ),
-        (with(|it| it.health_checks = vec![HealthCheck::default()]), "health_checks: is not supported"),
+        (
+            with(|it| it.health_checks = vec![HealthCheck::default()]),
+            "health_checks[0].health_checker: is missing",
+        ),
         (
             with(|it| it.connect_timeout = Some(WireDuration { seconds: -1, nanos: 0 })),
             "connect_timeout: is not a duration",

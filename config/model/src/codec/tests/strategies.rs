@@ -12,6 +12,7 @@ use proptest::sample::select;
 
 use crate::cluster::{Cluster, Discovery, DnsName, ServiceRef, UpstreamProtocol};
 use crate::endpoint::{Endpoint, Endpoints, Health, Locality, WorkloadRef};
+use crate::health_check::{HealthCheck, Probe};
 use crate::identity::SpiffeId;
 use crate::inbound::{AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol};
 use crate::listener::{Handling, Listener, OpaqueBackend, OpaqueRoute};
@@ -21,6 +22,7 @@ use crate::route::{
     Action, Backend, BackendTarget, Forward, HeaderChanges, HeaderMatch, PathMatch, Pattern, QueryMatch,
     Route, RouteConfig, RouteMatch, ValueMatch,
 };
+use crate::upstream_tls::{PeerName, Trust, UpstreamTls};
 
 pub(super) fn resource() -> impl Strategy<Value = Resource> {
     prop_oneof![
@@ -61,8 +63,9 @@ fn cluster() -> impl Strategy<Value = Cluster> {
     (
         (text(), service, discovery(), protocol),
         (load_balancer(), connection(), limits(), option::of(outlier()), budget),
+        (option::of(health_check()), option::of(tls())),
     )
-        .prop_map(|((name, service, discovery, protocol), rest)| {
+        .prop_map(|((name, service, discovery, protocol), rest, (health_check, tls))| {
             let (load_balancer, connection, limits, outlier, budget) = rest;
             let service = ServiceRef { kind: service.0, namespace: service.1, name: service.2 };
             let retry_budget =
@@ -77,8 +80,43 @@ fn cluster() -> impl Strategy<Value = Cluster> {
                 limits,
                 outlier,
                 retry_budget,
+                health_check,
+                tls: tls.map(Arc::new),
             }
         })
+}
+
+fn health_check() -> impl Strategy<Value = HealthCheck> {
+    let range = (100u16..600, 100u16..600).prop_map(|(a, b)| a.min(b)..=a.max(b));
+    let probe = prop_oneof![
+        ("/[a-z]{0,4}", vec(range, 1..4))
+            .prop_map(|(path, statuses)| Probe::Http { path: path.into(), statuses }),
+        maybe_text().prop_map(|service| Probe::Grpc { service }),
+        Just(Probe::Tcp),
+    ];
+    (probe, positive(), positive(), 1u32.., 1u32..).prop_map(
+        |(probe, interval, timeout, healthy_threshold, unhealthy_threshold)| HealthCheck {
+            probe,
+            interval,
+            timeout,
+            healthy_threshold,
+            unhealthy_threshold,
+        },
+    )
+}
+
+fn tls() -> impl Strategy<Value = UpstreamTls> {
+    let trust = prop_oneof![
+        Just(Trust::System),
+        text().prop_map(Trust::Roots),
+        maybe_text().prop_map(Trust::Nobody),
+    ];
+    let name = prop_oneof![text().prop_map(PeerName::Dns), text().prop_map(PeerName::Uri)];
+    (text(), trust, vec(name, 1..4)).prop_map(|(server_name, trust, names)| UpstreamTls {
+        server_name,
+        trust,
+        names,
+    })
 }
 
 fn discovery() -> impl Strategy<Value = Discovery> {

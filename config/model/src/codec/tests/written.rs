@@ -123,6 +123,8 @@ fn a_cluster_says_round_robin_and_keeps_to_the_bounds_of_the_standard() {
         limits: Limits::default(),
         outlier: Some(OutlierDetection { success_rate_percent: 100.0, ..OutlierDetection::default() }),
         retry_budget: RetryBudget::default(),
+        health_check: None,
+        tls: None,
     };
     let wire = WireCluster::decode(encode(&Resource::Cluster(cluster)).value.as_slice()).unwrap();
     assert_eq!(wire.lb_policy, 0);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::backend_policy::{HashOn, LoadBalancer, LocalityMode};
+use crate::backend_policy::{HashOn, LoadBalancer, LocalityMode, Probe};
 use crate::external_service::{ExternalProtocol, Resolution};
 use crate::kubernetes::{InternalTrafficPolicy, ServiceType, TargetPort, Transport};
 use crate::mesh_config::{AccessLogFormat, Egress, MeshConfigSpec, Mtls};
@@ -93,7 +93,10 @@ fn own_kinds_are_read_to_the_last_field() {
     assert_eq!(spec.circuit_breaker.max_retries, Some(3));
     assert_eq!(spec.outlier_detection.success_rate_percent, Some(80.0));
     assert_eq!(spec.outlier_detection.max_ejection_time, Some(Duration::from_secs(60)));
-    assert_eq!(spec.health_check.map(|check| check.path), Some("/healthz".to_owned()));
+    assert_eq!(
+        spec.health_check.map(|check| check.probe),
+        Some(Probe::Http { path: "/healthz".to_owned(), statuses: vec![200..=399] })
+    );
     assert_eq!(spec.retry_budget.percent, Some(20.0));
     assert_eq!(spec.connection.max_lifetime, Some(Duration::from_secs(3600)));
 
@@ -206,6 +209,12 @@ fn a_backend_policy_is_judged_strictly() {
         (
             "healthCheck: {http: {path: healthz}}",
             r#"healthCheck.http.path: "healthz" is not a path; write one like /healthz"#,
+        ),
+        ("healthCheck: {interval: 1s}", "healthCheck: write one of http: {path}, grpc: {}, tcp: {}"),
+        ("healthCheck: {tcp: {}, grpc: {}}", "healthCheck: write one of http: {path}, grpc: {}, tcp: {}"),
+        (
+            "healthCheck: {http: {path: /, expectedStatuses: [{start: 300, end: 200}]}}",
+            "healthCheck.http.expectedStatuses: 300 to 200 is not a range of statuses from 100 to 599",
         ),
     ] {
         check_spec(
@@ -374,7 +383,7 @@ fn a_reference_grant_is_judged_strictly() {
         ),
         (
             format!("{{from: [{from}], to: [{{group: '', kind: Service, port: 80}}]}}"),
-            "spec.to[0].port: unknown field; write one of group, kind, name",
+            "spec.to[0].port: unknown field; expected one of group, kind, name",
         ),
     ] {
         let parsed = parse_yaml("f", &grant(&spec));
