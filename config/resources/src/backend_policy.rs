@@ -326,7 +326,7 @@ fn some_header<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Head
 }
 
 /// A cookie's name is a token, as a header's is, but its case counts (RFC 6265, section 4.1.1).
-fn cookie_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub(crate) fn cookie_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     use serde::de::Error;
     let name = String::deserialize(deserializer)?;
     field::parse_header_name(&name).map_err(D::Error::custom)?;

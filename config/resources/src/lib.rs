@@ -14,6 +14,7 @@ pub mod parse;
 pub mod problem;
 pub mod reference_grant;
 pub mod route;
+pub mod route_policy;
 pub mod workload;
 
 pub use object::{Kind, Meta, Object, ObjectRef, select};

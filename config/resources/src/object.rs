@@ -11,6 +11,7 @@ use crate::kubernetes::{EndpointSlice, Namespace, Pod, Service, ServiceAccount};
 use crate::mesh_config::MeshConfig;
 use crate::reference_grant::ReferenceGrant;
 use crate::route::{GrpcRoute, HttpRoute, TcpRoute};
+use crate::route_policy::RoutePolicy;
 use crate::workload::Workload;
 
 /// Any object this version reads and applies.
@@ -28,6 +29,7 @@ pub enum Object {
     GrpcRoute(GrpcRoute),
     TcpRoute(TcpRoute),
     BackendPolicy(BackendPolicy),
+    RoutePolicy(RoutePolicy),
     MeshConfig(MeshConfig),
     ReferenceGrant(ReferenceGrant),
 }
@@ -107,6 +109,7 @@ impl Object {
             Self::GrpcRoute(object) => &object.meta,
             Self::TcpRoute(object) => &object.meta,
             Self::BackendPolicy(object) => &object.meta,
+            Self::RoutePolicy(object) => &object.meta,
             Self::MeshConfig(object) => &object.meta,
             Self::ReferenceGrant(object) => &object.meta,
         }
@@ -126,6 +129,7 @@ impl Object {
             Self::GrpcRoute(_) => Kind::GrpcRoute,
             Self::TcpRoute(_) => Kind::TcpRoute,
             Self::BackendPolicy(_) => Kind::BackendPolicy,
+            Self::RoutePolicy(_) => Kind::RoutePolicy,
             Self::MeshConfig(_) => Kind::MeshConfig,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
         }

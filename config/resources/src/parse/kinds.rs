@@ -17,6 +17,7 @@ use crate::parse::source::Source;
 use crate::parse::strict::Strict;
 use crate::problem::{Effect, Problem, Severity};
 use crate::reference_grant::ReferenceGrant;
+use crate::route_policy::RoutePolicy;
 use crate::workload::Workload;
 
 mod routes;
@@ -73,6 +74,9 @@ impl Draft<'_> {
             Kind::BackendPolicy => {
                 Object::BackendPolicy(BackendPolicy { meta, spec: Box::new(self.strict_spec()?) })
             }
+            Kind::RoutePolicy => {
+                Object::RoutePolicy(RoutePolicy { meta, spec: Box::new(self.strict_spec()?) })
+            }
             Kind::MeshConfig => Object::MeshConfig(MeshConfig { meta, spec: self.strict_spec()? }),
             Kind::ReferenceGrant => {
                 Object::ReferenceGrant(ReferenceGrant { meta, spec: self.strict_spec()? })
@@ -83,7 +87,6 @@ impl Draft<'_> {
             Kind::TlsRoute
             | Kind::BackendTlsPolicy
             | Kind::XBackendTrafficPolicy
-            | Kind::RoutePolicy
             | Kind::InboundPolicy
             | Kind::AuthorizationPolicy => {
                 let message = "a known kind that this version does not apply".to_owned();

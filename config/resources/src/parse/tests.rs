@@ -5,6 +5,7 @@ use crate::object::Object;
 
 mod hostile;
 mod kinds;
+mod route_policy;
 mod routes;
 
 /// Reads a text and compares its problems, one a line.
