@@ -11,6 +11,7 @@ use crate::world::{Held, World};
 mod journal;
 mod json;
 mod policies;
+mod route_policies;
 mod routes;
 mod services;
 
@@ -90,6 +91,7 @@ fn findings(world: &World) -> Vec<ObjectStatus> {
                 statuses.extend(routes::statuses(world, held));
             }
             Object::BackendPolicy(policy) => statuses.extend(policies::statuses(world, held, policy)),
+            Object::RoutePolicy(policy) => statuses.extend(route_policies::statuses(world, held, policy)),
             Object::Service(service) => statuses.push(services::service(world, held, service)),
             Object::ExternalService(external) => statuses.push(services::external(world, held, external)),
             Object::EndpointSlice(slice) => statuses.extend(services::slice(world, held, slice)),
@@ -162,6 +164,7 @@ mod reason {
     pub(super) const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
     pub(super) const NO_MATCHING_PARENT: &str = "NoMatchingParent";
     pub(super) const NOT_ALLOWED_BY_LISTENERS: &str = "NotAllowedByListeners";
+    pub(super) const INVALID_FILTER: &str = "InvalidFilter";
     pub(super) const CONFLICTED: &str = "Conflicted";
     pub(super) const TARGET_NOT_FOUND: &str = "TargetNotFound";
     pub(super) const NO_ENDPOINTS: &str = "NoEndpoints";

@@ -23,6 +23,7 @@ mod member;
 mod order;
 mod policy;
 mod protocol;
+mod route_policy;
 mod routes;
 mod target;
 
@@ -32,6 +33,10 @@ pub(crate) use endpoints::has_any as has_endpoints;
 pub(crate) use member::Member;
 pub(crate) use policy::{in_force as policy_in_force, not_applied as policy_not_applied};
 pub(crate) use protocol::Declared;
+pub(crate) use route_policy::{
+    RuleSite, Section, Site, missing as missing_route_policy, not_applied as route_policy_not_applied,
+    rule_sites,
+};
 pub(crate) use target::PortOf;
 
 use target::{ExternalPortOf, Target};

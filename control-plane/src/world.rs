@@ -23,7 +23,9 @@ mod touch;
 pub use age::Age;
 pub use changed::{Changed, DestinationKey, MAX_CHANGED_DESTINATIONS};
 pub(crate) use changed::{service_host, service_of_host};
-pub(crate) use index::{Term, backend_reference, parent_service, policy_target, route_parents};
+pub(crate) use index::{
+    Term, backend_reference, parent_service, policy_target, route_parents, route_policy_target,
+};
 
 use shared_map::{SharedMap, SharedSets};
 

@@ -262,6 +262,20 @@ pub enum SessionAffinity {
     Header(HeaderName),
 }
 
+impl RetryOn {
+    /// The statuses that it stands for, apart from what says when to come back.
+    pub fn statuses(self) -> Vec<StatusCode> {
+        let codes = match self {
+            Self::ServerError => 500..600,
+            Self::GatewayError => 502..505,
+            Self::Retriable4xx => 409..410,
+            Self::Status(status) => status.as_u16()..status.as_u16() + 1,
+            Self::Reset | Self::ConnectFailure | Self::RefusedStream | Self::Grpc(_) => 0..0,
+        };
+        codes.filter_map(|code| StatusCode::from_u16(code).ok()).collect()
+    }
+}
+
 /// At most so many targets (Gateway API's bound for policies).
 const MAX_TARGETS: usize = 16;
 /// At most so many parts of a limit's key.

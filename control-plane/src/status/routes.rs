@@ -7,7 +7,10 @@ use outrigger_resources::route::{BackendRef, Filter, ParentRef};
 use outrigger_resources::{Kind, Object};
 
 use super::{ObjectStatus, Verdict, reason};
-use crate::translate::{Changes, Declared, PortOf, backend_cluster, has_rules, means, routes_on, suits};
+use crate::translate::{
+    Changes, Declared, PortOf, backend_cluster, has_rules, means, missing_route_policy, routes_on,
+    rule_sites, suits,
+};
 use crate::world::{Held, World, parent_service, route_parents};
 
 /// One status for each parent of a route; one for the route itself when it has none.
@@ -26,7 +29,7 @@ fn status(world: &World, held: &Arc<Held>, parent: &ParentRef) -> ObjectStatus {
     let mut verdict = Verdict::about(held);
     let namespace = &held.object.meta().namespace;
     references(world, &mut verdict, &held.object);
-    rules(&mut verdict, &held.object);
+    rules(world, &mut verdict, &held.object);
     match parent_service(parent, namespace) {
         None => {
             let message =
@@ -202,10 +205,16 @@ fn references(world: &World, verdict: &mut Verdict, object: &Object) {
 }
 
 /// Whether every rule can be applied.
-fn rules(verdict: &mut Verdict, object: &Object) {
+fn rules(world: &World, verdict: &mut Verdict, object: &Object) {
     if !has_rules(object) {
         let message = "no rule of it can be used, so it takes no traffic".to_owned();
         return verdict.refuse(reason::UNSUPPORTED_VALUE, message);
+    }
+    for (rule, site) in rules_of(object).iter().zip(rule_sites(object)) {
+        if let Some(why) = missing_route_policy(world, &site) {
+            let message = format!("spec.rules[{}].filters: {why}; the rule answers 500", rule.index);
+            verdict.unresolve(reason::INVALID_FILTER, message);
+        }
     }
     for (position, rule) in rules_of(object).iter().enumerate() {
         let field = format!("spec.rules[{}]", rule.index);
@@ -216,7 +225,7 @@ fn rules(verdict: &mut Verdict, object: &Object) {
             );
         }
         for (index, backend) in rule.backends.iter().enumerate() {
-            if let Err(why) = Changes::of(&backend.filters) {
+            if let Err(why) = Changes::of_backend(&backend.filters) {
                 let message = format!("{field}.backendRefs[{index}].filters: {why}; its share answers 500");
                 verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
             }

@@ -164,6 +164,45 @@ fn policies_say_what_is_not_in_force() {
 }
 
 #[test]
+fn route_policies_say_what_they_are_about_and_which_others_count() {
+    let http = |name: &str| format!("{{group: gateway.networking.k8s.io, kind: HTTPRoute, name: {name}}}");
+    let policy = |name: &str, targets: &str, rest: &str| {
+        own("RoutePolicy", name, &format!("{{targetRefs: [{targets}], {rest}}}"))
+    };
+    let extension = "filters: [{type: ExtensionRef, extensionRef: {group: outrigger.dev, kind: RoutePolicy, name: gone}}]";
+    let rules = format!(
+        "[{{name: one, {BACKEND}}}, {{matches: [{{path: {{value: /two}}}}], {BACKEND}, {extension}}}]"
+    );
+    let yaml = service("reviews", 1)
+        + &route("HTTPRoute", "r", &format!("{{{PARENT}, rules: {rules}}}"))
+        + &policy("a", &http("r"), "retry: {attempts: 1}")
+        + &policy("b", &http("r"), "retry: {attempts: 2}")
+        + &policy("c", &http("r").replace("name: r", "name: r, sectionName: one"), "retry: {attempts: 3}")
+        + &policy("d", &http("gone"), "retry: {}")
+        + &policy("e", &http("r").replace("name: r", "name: r, sectionName: three"), "retry: {}")
+        + &policy("f", "{group: apps, kind: Deployment, name: x}", "retry: {}")
+        + &policy("g", "", "retry: {}")
+        + &policy("h", "{kind: Service, name: reviews}", "retry: {}, fault: {abort: {httpStatus: 503}}");
+    check(
+        &yaml,
+        &[
+            "r on reviews: ResolvedRefs InvalidFilter: spec.rules[1].filters: filter ExtensionRef names \
+             RoutePolicy/shop/gone, which is not there; the rule answers 500",
+            "a on r: PartiallyInvalid Conflicted: spec.retry: on some rules RoutePolicy/shop/c is more specific or older, \
+             and counts instead",
+            "b on r: Accepted Conflicted: RoutePolicy/shop/c is more specific or older, and counts instead (spec.retry)",
+            "d on gone: Accepted TargetNotFound: HTTPRoute/shop/gone is not there",
+            "e on r: Accepted TargetNotFound: HTTPRoute/shop/r has no rule with the name \"three\"",
+            "f: Accepted TargetNotFound: targetRefs: apps/Deployment cannot be a target; use an HTTPRoute or GRPCRoute \
+             (group gateway.networking.k8s.io) or a Service",
+            "g: Accepted TargetNotFound: targetRefs is empty, and no rule names it by an ExtensionRef filter",
+            "h on reviews: PartiallyInvalid Conflicted: spec.retry: on some rules RoutePolicy/shop/c is more specific or older, \
+             and counts instead",
+        ],
+    );
+}
+
+#[test]
 fn services_say_what_nobody_serves_or_knows() {
     let plain = |name: &str, spec: &str| {
         format!(

@@ -8,6 +8,7 @@ use outrigger_resources::kubernetes::{Service, ServiceType};
 use outrigger_resources::route::{BackendObject, BackendRef, Filter, HeaderModifier};
 use outrigger_resources::{Kind, ObjectRef};
 
+use super::route_policy::extension;
 use super::target::{ExternalPortOf, PortOf};
 use crate::world::{World, backend_reference};
 
@@ -35,10 +36,21 @@ impl Changes {
             match filter {
                 Filter::RequestHeaderModifier(modifier) => add(&mut changes.request, modifier),
                 Filter::ResponseHeaderModifier(modifier) => add(&mut changes.response, modifier),
+                Filter::ExtensionRef { .. } if extension(filter).is_some() => {}
                 other => return Err(format!("filter {} is not applied by this version", word(other))),
             }
         }
         Ok(changes)
+    }
+
+    /// The same for one backend, for which a RoutePolicy cannot be.
+    pub(crate) fn of_backend(filters: &[Filter]) -> Result<Self, String> {
+        match filters.iter().find_map(extension) {
+            Some(name) => {
+                Err(format!("filter ExtensionRef names RoutePolicy {name}, which is for whole rules"))
+            }
+            None => Self::of(filters),
+        }
     }
 }
 
@@ -91,7 +103,7 @@ pub(crate) fn cluster(
 
 fn share(world: &World, backend: &BackendRef, route: &ObjectRef) -> Backend {
     let cluster = cluster(world, &backend.object, route).map_err(|fault| fault.message);
-    let usable = cluster.and_then(|cluster| Ok((cluster, Changes::of(&backend.filters)?)));
+    let usable = cluster.and_then(|cluster| Ok((cluster, Changes::of_backend(&backend.filters)?)));
     let (target, changes) = match usable {
         Ok((cluster, changes)) => (BackendTarget::Cluster(cluster), changes),
         Err(why) => (BackendTarget::Invalid(why.into()), Changes::default()),

@@ -10,6 +10,8 @@ use outrigger_resources::{Kind, ObjectRef};
 use super::backend::{Changes, action};
 use super::http::headers;
 use super::order::{Place, in_order};
+use super::route_policy::{self, RuleSite, Site};
+use super::target::PortOf;
 use crate::world::World;
 
 /// Any service, or any method.
@@ -27,11 +29,11 @@ struct Rank {
 }
 
 /// The routes of some GRPCRoutes, which come oldest first.
-pub(super) fn routes(world: &World, routes: &[&GrpcRoute]) -> Vec<Route> {
+pub(super) fn routes(world: &World, port: PortOf<'_>, routes: &[&GrpcRoute]) -> Vec<Route> {
     let mut ranked = Vec::new();
     for (route_index, route) in routes.iter().enumerate() {
         for rule in &route.spec.rules {
-            let template = template(world, route, rule);
+            let template = route_policy::apply(world, &site(port, route, rule), template(world, route, rule));
             for (match_index, matches) in rule.matches.iter().enumerate() {
                 let place = Place { route: route_index, rule: rule.index, matching: match_index };
                 let Some(condition) = condition(matches) else { continue };
@@ -56,6 +58,13 @@ fn rank(matches: &GrpcMatch, place: Place) -> Rank {
     // A match of any method is the least specific of all, behind expressions as well.
     let is_regex = is_regex || matches.method.is_none();
     Rank { is_regex, service, method, headers: Reverse(matches.headers.len()), place }
+}
+
+fn site<'w>(port: PortOf<'w>, route: &GrpcRoute, rule: &'w GrpcRule) -> Site<'w> {
+    let (kind, meta) = (Kind::GrpcRoute, &route.meta);
+    let route = ObjectRef { kind, namespace: meta.namespace.clone(), name: meta.name.clone() };
+    let rule = RuleSite { route, name: rule.name.as_deref(), filters: &rule.filters };
+    Site { rule: Some(rule), ..Site::of_port(port) }
 }
 
 fn template(world: &World, route: &GrpcRoute, rule: &GrpcRule) -> Route {

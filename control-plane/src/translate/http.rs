@@ -14,6 +14,8 @@ use outrigger_resources::route::{
 use outrigger_resources::{Kind, ObjectRef};
 
 use super::backend::{Changes, action};
+use super::route_policy::{self, RuleSite, Site};
+use super::target::PortOf;
 use crate::world::World;
 
 /// The longest wait before a retry is at least so many times the shortest.
@@ -41,11 +43,11 @@ enum PathRank {
 }
 
 /// The routes of some HTTPRoutes, which come oldest first.
-pub(super) fn routes(world: &World, routes: &[&HttpRoute]) -> Vec<Route> {
+pub(super) fn routes(world: &World, port: PortOf<'_>, routes: &[&HttpRoute]) -> Vec<Route> {
     let mut ranked = Vec::new();
     for (route_index, route) in routes.iter().enumerate() {
         for rule in &route.spec.rules {
-            let template = template(world, route, rule);
+            let template = route_policy::apply(world, &site(port, route, rule), template(world, route, rule));
             for (match_index, matches) in rule.matches.iter().enumerate() {
                 let place =
                     super::order::Place { route: route_index, rule: rule.index, matching: match_index };
@@ -70,6 +72,13 @@ fn rank(matches: &RouteMatch, place: super::order::Place) -> Rank {
         query: Reverse(matches.query.len()),
         place,
     }
+}
+
+fn site<'w>(port: PortOf<'w>, route: &HttpRoute, rule: &'w HttpRule) -> Site<'w> {
+    let (kind, meta) = (Kind::HttpRoute, &route.meta);
+    let route = ObjectRef { kind, namespace: meta.namespace.clone(), name: meta.name.clone() };
+    let rule = RuleSite { route, name: rule.name.as_deref(), filters: &rule.filters };
+    Site { rule: Some(rule), ..Site::of_port(port) }
 }
 
 /// What a rule does, still without its matches.

@@ -6,6 +6,7 @@ use outrigger_model::codec::MAX_ROUTES;
 use outrigger_model::route::{Action, Backend, BackendTarget, Forward, Route, RouteConfig, RouteMatch};
 
 use super::attached::Attached;
+use super::route_policy::{self, Site};
 use super::target::{PortOf, Target};
 use super::{grpc, http};
 use crate::world::World;
@@ -19,7 +20,11 @@ pub(super) fn route_config(
 ) -> RouteConfig {
     let routes = match target {
         Target::Service(port) => service_routes(world, client_namespace, *port),
-        Target::External(port) => vec![to_own_cluster(target, port.reference().to_string())],
+        Target::External(port) => {
+            let site = Site { port: Some((port.reference(), &port.port.name)), rule: None };
+            let route = to_own_cluster(target, port.reference().to_string());
+            vec![route_policy::apply(world, &site, route)]
+        }
         Target::Workload(workload) => vec![to_own_cluster(target, workload.member.reference().to_string())],
     };
     RouteConfig { name: name.into(), routes }
@@ -27,10 +32,11 @@ pub(super) fn route_config(
 
 fn service_routes(world: &World, client_namespace: &str, port: PortOf<'_>) -> Vec<Route> {
     let mut routes = match Attached::find(world, port, client_namespace) {
-        Attached::Grpc(routes) => grpc::routes(world, &routes),
-        Attached::Http(routes) => http::routes(world, &routes),
+        Attached::Grpc(routes) => grpc::routes(world, port, &routes),
+        Attached::Http(routes) => http::routes(world, port, &routes),
         Attached::Tcp(_) | Attached::Nothing => {
-            vec![to_own_cluster(&Target::Service(port), port.reference().to_string())]
+            let route = to_own_cluster(&Target::Service(port), port.reference().to_string());
+            vec![route_policy::apply(world, &Site::of_port(port), route)]
         }
     };
     // Beyond this a proxy refuses the whole configuration; status reports that the last ones are not in force.

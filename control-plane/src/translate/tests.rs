@@ -9,6 +9,7 @@ mod affects;
 mod destinations;
 mod grants;
 mod order;
+mod route_policies;
 mod show;
 
 fn client(namespace: &str) -> Client {

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use outrigger_resources::kubernetes::{EndpointSlice, Service};
-use outrigger_resources::object::{CORE_GROUP, OUTRIGGER_GROUP};
-use outrigger_resources::route::{BackendObject, BackendRef, ParentRef, TargetRef};
+use outrigger_resources::object::{CORE_GROUP, GATEWAY_GROUP, OUTRIGGER_GROUP};
+use outrigger_resources::route::{BackendObject, BackendRef, Filter, ParentRef, TargetRef};
+use outrigger_resources::route_policy::RoutePolicy;
 use outrigger_resources::{Kind, Meta, Object, ObjectRef};
 
 /// Something that objects are looked up by.
@@ -33,7 +34,7 @@ pub(crate) enum Term {
     Host(Arc<str>),
     /// Routes by the Service they are attached to.
     RouteOf(ObjectRef),
-    /// Routes by the destinations they send to.
+    /// Routes by the destinations they send to, and RoutePolicies by the Services they ask.
     RouteTo(ObjectRef),
     /// Routes by the namespace of theirs and another one that they send to.
     RouteAcross { from: Arc<str>, to: Arc<str> },
@@ -41,6 +42,10 @@ pub(crate) enum Term {
     GrantOf(Arc<str>),
     /// BackendPolicies by their target.
     PolicyOf(ObjectRef),
+    /// RoutePolicies by their target.
+    RoutePolicyOf(ObjectRef),
+    /// Routes by the RoutePolicies that their rules name.
+    RouteNaming(ObjectRef),
 }
 
 /// A label within a namespace. What differs most comes first, so that few bytes are compared in a search.
@@ -104,6 +109,7 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
                 }
                 terms.insert(Term::RouteTo(to));
             }
+            terms.extend(named_policies(object).into_iter().map(Term::RouteNaming));
         }
         Object::BackendPolicy(policy) => {
             let targets = policy.spec.target_refs.iter();
@@ -113,6 +119,12 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
         }
         Object::ReferenceGrant(grant) => {
             terms.insert(Term::GrantOf(grant.meta.namespace.clone()));
+        }
+        Object::RoutePolicy(policy) => {
+            let targets = policy.spec.target_refs.iter();
+            let targets = targets.filter_map(|to| route_policy_target(to, &policy.meta.namespace));
+            terms.extend(targets.map(Term::RoutePolicyOf));
+            terms.extend(asked_service(policy).map(Term::RouteTo));
         }
         Object::Namespace(_) | Object::ServiceAccount(_) | Object::MeshConfig(_) => {}
     }
@@ -153,6 +165,41 @@ pub(crate) fn backend_reference(backend: &BackendObject, route_namespace: &Arc<s
 pub(crate) fn policy_target(target: &TargetRef, namespace: &Arc<str>) -> Option<ObjectRef> {
     let kind = destination_kind(&target.group, &target.kind)?;
     Some(ObjectRef { kind, namespace: namespace.clone(), name: target.name.clone() })
+}
+
+/// The object a targetRef of a RoutePolicy means: a route for requests, or what takes traffic.
+pub(crate) fn route_policy_target(target: &TargetRef, namespace: &Arc<str>) -> Option<ObjectRef> {
+    let kind = match (target.group.as_str(), target.kind.as_str()) {
+        (GATEWAY_GROUP, "HTTPRoute") => Kind::HttpRoute,
+        (GATEWAY_GROUP, "GRPCRoute") => Kind::GrpcRoute,
+        (group, kind) => destination_kind(group, kind)?,
+    };
+    Some(ObjectRef { kind, namespace: namespace.clone(), name: target.name.clone() })
+}
+
+/// The Service that keeps the rate limit of a policy.
+pub(crate) fn asked_service(policy: &RoutePolicy) -> Option<ObjectRef> {
+    let service = &policy.spec.rate_limit.as_ref()?.global.as_ref()?.service;
+    let namespace = service.namespace.as_ref().unwrap_or(&policy.meta.namespace).clone();
+    Some(ObjectRef { kind: Kind::Service, namespace, name: service.name.clone() })
+}
+
+/// The RoutePolicies that the rules of a route name by an `ExtensionRef` filter.
+fn named_policies(object: &Object) -> Vec<ObjectRef> {
+    let filters: Vec<&Filter> = match object {
+        Object::HttpRoute(route) => route.spec.rules.iter().flat_map(|rule| &rule.filters).collect(),
+        Object::GrpcRoute(route) => route.spec.rules.iter().flat_map(|rule| &rule.filters).collect(),
+        _ => Vec::new(),
+    };
+    let named = filters.into_iter().filter_map(|filter| match filter {
+        Filter::ExtensionRef { group, kind, name } => Some((Kind::find(group, kind)?, name)),
+        _ => None,
+    });
+    let policies = named.filter(|(kind, _)| *kind == Kind::RoutePolicy);
+    let namespace = &object.meta().namespace;
+    policies
+        .map(|(kind, name)| ObjectRef { kind, namespace: namespace.clone(), name: name.clone() })
+        .collect()
 }
 
 fn destination_kind(group: &str, kind: &str) -> Option<Kind> {

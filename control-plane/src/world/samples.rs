@@ -79,6 +79,12 @@ pub(crate) fn any_object() -> impl Strategy<Value = String> {
                 format!("{head}spec: {{from: [{}], to: [{{group: '', kind: Service{only}}}]}}", from.join(", "))
             }
         ),
+        2 => (any_name("q"), any_of(TARGETS), any_name("s"), 1..9u32).prop_map(|((ns, name), target, (_, asked), n)| {
+            let head = head("outrigger.dev/v1alpha1", "RoutePolicy", &ns, &name, "");
+            let service = format!("{{name: {asked}, port: 80}}");
+            let limit = format!("{{service: {service}, domain: d, descriptors: [{{key: k, value: v}}]}}");
+            format!("{head}spec: {{targetRefs: [{target}], retry: {{attempts: {n}}}, rateLimit: {{global: {limit}}}}}")
+        }),
         1 => any_of(&["Strict", "Permissive"]).prop_map(|mtls| {
             let head = head("outrigger.dev/v1alpha1", "MeshConfig", "outrigger-system", "mesh", "");
             format!("{head}spec: {{mtls: {mtls}}}")
@@ -89,21 +95,32 @@ pub(crate) fn any_object() -> impl Strategy<Value = String> {
 fn any_route() -> impl Strategy<Value = String> {
     let kinds = any_of(&["HTTPRoute", "GRPCRoute", "TCPRoute"]);
     let backends = any_of(&["kind: Service", "group: outrigger.dev, kind: ExternalService"]);
-    (
-        any_name("r"),
-        kinds,
-        any_name("s"),
-        backends,
-        any_of(&["s0", "s1", "x0", "s0, namespace: a", "s0, namespace: b"]),
-    )
-        .prop_map(|((ns, name), kind, (parent_ns, parent), backend, to)| {
+    let target = (backends, any_of(&["s0", "s1", "x0", "s0, namespace: a", "s0, namespace: b"]));
+    (any_name("r"), kinds, any_name("s"), target, any_of(FILTERS)).prop_map(
+        |((ns, name), kind, (parent_ns, parent), (backend, to), filters)| {
+            // A TCPRoute has none.
+            let filters = if kind == "TCPRoute" { "" } else { filters };
             let head = head("gateway.networking.k8s.io/v1", kind, &ns, &name, "");
             let parent = format!("{{group: '', kind: Service, name: {parent}, namespace: {parent_ns}}}");
             let backends = format!("[{{{backend}, name: {to}, port: 80}}]");
-            format!("{head}spec: {{parentRefs: [{parent}], rules: [{{backendRefs: {backends}}}]}}")
-        })
+            format!("{head}spec: {{parentRefs: [{parent}], rules: [{{{filters}backendRefs: {backends}}}]}}")
+        },
+    )
 }
 
+const TARGETS: &[&str] = &[
+    "",
+    "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r0}",
+    "{group: gateway.networking.k8s.io, kind: GRPCRoute, name: r1}",
+    "{kind: Service, name: s0}",
+    "{kind: Service, name: s1, sectionName: http}",
+    "{group: outrigger.dev, kind: ExternalService, name: x0}",
+];
+const FILTERS: &[&str] = &[
+    "",
+    "",
+    "filters: [{type: ExtensionRef, extensionRef: {group: outrigger.dev, kind: RoutePolicy, name: q0}}], ",
+];
 const VIPS: &[&str] = &["", "clusterIP: 10.96.0.1, ", "clusterIP: 10.96.0.2, "];
 const SELECTORS: &[&str] = &["{}", "{app: x}", "{app: x, v: '1'}", "{v: '1'}"];
 const LABELS: &[&str] = &["", "app: x", "app: x, v: '1'", "app: y, v: '1'"];

@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use outrigger_resources::kubernetes::{EndpointSlice, Service};
 use outrigger_resources::reference_grant::ReferenceGrant;
+use outrigger_resources::route_policy::RoutePolicy;
 use outrigger_resources::{Kind, Meta, Object, ObjectRef, select};
 
 use super::changed::{Changed, DestinationKey, service_host};
-use super::index::{Label, Term, parent_service, policy_target, route_parents, slice_owner};
+use super::index::{
+    Label, Term, parent_service, policy_target, route_parents, route_policy_target, slice_owner,
+};
 use super::{Held, World};
 
 /// Adds what a change of one object from one picture to the next may alter.
@@ -75,6 +78,7 @@ impl Edges<'_> {
                 }
             }
             Object::ReferenceGrant(grant) => self.grant(grant),
+            Object::RoutePolicy(policy) => self.route_policy(policy, object.reference()),
             Object::Namespace(_) | Object::MeshConfig(_) => *self.changed = Changed::Everything,
             Object::ServiceAccount(_) => {}
         }
@@ -117,7 +121,27 @@ impl Edges<'_> {
 
     fn routes_to(&mut self, backend: &ObjectRef) {
         let routes: Vec<_> = self.world.find(&Term::RouteTo(backend.clone())).cloned().collect();
-        for route in routes {
+        for found in routes {
+            match &found.object {
+                Object::RoutePolicy(policy) => self.route_policy(policy, found.reference()),
+                route => self.route(route),
+            }
+        }
+    }
+
+    /// The routes of all destinations that a policy is about, and those that name it.
+    fn route_policy(&mut self, policy: &RoutePolicy, reference: ObjectRef) {
+        let targets = policy.spec.target_refs.iter();
+        for target in targets.filter_map(|to| route_policy_target(to, &policy.meta.namespace)) {
+            match self.world.get(&target).cloned() {
+                Some(held) if matches!(target.kind, Kind::HttpRoute | Kind::GrpcRoute) => {
+                    self.route(&held.object);
+                }
+                _ => self.destination(&target),
+            }
+        }
+        let naming: Vec<_> = self.world.find(&Term::RouteNaming(reference)).cloned().collect();
+        for route in naming {
             self.route(&route.object);
         }
     }
