@@ -2,9 +2,10 @@
 
 use std::error::Error;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "outrigger/v1/cluster.proto",
     "outrigger/v1/endpoint.proto",
+    "outrigger/v1/limit.proto",
     "outrigger/v1/listener.proto",
     "outrigger/v1/route.proto",
 ];

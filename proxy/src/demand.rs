@@ -158,6 +158,7 @@ pub(crate) fn with_place(snapshot: &Snapshot, name: DestinationName) -> (Snapsho
     let mut next = Snapshot {
         generation: snapshot.generation + 1,
         inbound: snapshot.inbound.clone(),
+        guard: snapshot.guard.clone(),
         mesh: snapshot.mesh.clone(),
         destinations: snapshot.destinations.clone(),
         names: snapshot.names.clone(),

@@ -24,7 +24,7 @@ pub(crate) use answer::{REASON, Stop, stop};
 pub(crate) use attempt::{Plan, attempts, believe_reason};
 pub(crate) use connection::Connection;
 pub(crate) use exchange::Exchange;
-pub(crate) use filters::{Matched, filter_request, redirect};
+pub(crate) use filters::{Matched, filter_request, limit_inbound, redirect};
 pub(crate) use forward::{Arrived, Outgoing, send};
 pub(crate) use headers::apply;
 pub(crate) use hygiene::{

@@ -59,7 +59,12 @@ async fn stages(
     worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, fields, rng));
     exchange.record.traced(|| parts.headers.get(http::TRACEPARENT));
 
-    // 4. To the application, in the version the request came in.
+    // 4. How much may come in.
+    if let Some(guard) = exchange.snapshot.guard.clone() {
+        http::limit_inbound(exchange, &guard, &parts)?;
+    }
+
+    // 5. To the application, in the version the request came in.
     let version = exchange.connection.version;
     http::fit_version(&mut parts, version, &worker.shared.workload, BodyLength::of(&body));
     let mut request = Request::from_parts(parts, body);
@@ -69,7 +74,7 @@ async fn stages(
     let sent = http::send(&worker, &to, &mut Message::once(request)).await;
     let response = sent.map_err(|failed| at_workload(exchange, failed.reason))?;
 
-    // 5. What goes back. Only proxies say why they answered themselves.
+    // 6. What goes back. Only proxies say why they answered themselves.
     let mut arrived = Arrived { response, lease: None };
     let fields = http::check_response(&mut arrived.response, &asked)?;
     if fields.have(Fields::REASON) {

@@ -157,7 +157,16 @@ pub(crate) async fn inbound_plaintext(
     downstream: TcpStream,
     application: SocketAddr,
 ) -> io::Result<()> {
+    if is_closed(&worker) {
+        refuse(&worker);
+        return Ok(());
+    }
     plaintext(worker, downstream, application, NOBODY).await
+}
+
+/// Whether a policy that cannot be applied holds here: what it would look at cannot be told from bytes either.
+fn is_closed(worker: &Worker) -> bool {
+    worker.snapshot().guard.as_ref().is_some_and(|guard| guard.closed_by.is_some())
 }
 
 /// To the local application. `peer` is who was verified by mutual TLS.
@@ -170,6 +179,10 @@ pub(crate) async fn inbound<I>(
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
+    if is_closed(&worker) {
+        refuse(&worker);
+        return Ok(());
+    }
     let peer = worker.shared.telemetry.peer_label(&peer);
     let mut record = TcpRecord::open(&worker, TcpLabels { protection: Protection::Mtls, peer, ..NOBODY });
     let upstream = reach(application, &mut record).await?;

@@ -13,6 +13,7 @@ use outrigger_model::name::Destination as DestinationName;
 use outrigger_model::policy::RetryPolicy;
 use outrigger_model::route::{HeaderChanges, RouteMatch};
 
+use crate::limit::{self, RateLimiter};
 use crate::upstream::Cluster;
 
 /// Where a destination stands in every snapshot of this process. Never reused for another name while the process lives.
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// How this workload receives traffic; `None` until the control plane has said so.
     pub inbound: Option<Arc<Inbound>>,
+    /// What stands before the local application; `None` for most workloads.
+    pub guard: Option<Arc<limit::Inbound>>,
     /// What the whole mesh agrees on.
     pub mesh: Arc<MeshSettings>,
     /// By [`DestinationId`]; `None` where a destination was dropped as idle.
@@ -109,6 +112,8 @@ pub struct Filters {
     pub config: model::Filters,
     /// Who gets copies.
     pub mirrors: Vec<Mirror>,
+    /// The limit that this proxy keeps, with its counts.
+    pub rate: Option<Arc<RateLimiter>>,
 }
 
 /// Who gets copies of some requests.
@@ -178,6 +183,7 @@ impl Snapshot {
         Self {
             generation: 0,
             inbound: None,
+            guard: None,
             mesh: Arc::default(),
             destinations: Vec::new(),
             names: HashMap::default(),

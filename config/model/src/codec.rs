@@ -15,6 +15,7 @@ mod endpoints;
 mod fault;
 mod headers;
 mod inbound;
+mod limit;
 mod listener;
 mod matches;
 mod outlier;
@@ -43,6 +44,10 @@ pub const MAX_MATCHES: usize = 64;
 pub const MAX_HEADER_CHANGES: usize = 64;
 /// The most statuses that one retry policy names.
 pub const MAX_RETRY_STATUSES: usize = 512;
+/// The most parts of one key that a rate limit counts apart.
+pub const MAX_LIMIT_KEYS: usize = 8;
+/// The most entries of one descriptor that a rate limit service is told.
+pub const MAX_DESCRIPTOR_ENTRIES: usize = 16;
 /// The most endpoints of one cluster.
 pub const MAX_ENDPOINTS: usize = 10_000;
 /// How many names of a server's certificate are accepted in a cluster (Gateway API: 5, and the host name).

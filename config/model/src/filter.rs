@@ -219,6 +219,8 @@ pub struct Fault {
 /// So many requests in so much time, for each key apart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RateLimit {
+    /// Where it was written, and what is counted together: all limits of one name in a proxy share their counts.
+    pub name: Arc<str>,
     /// Requests that `per` lets through in the long run, at least 1.
     pub requests: u32,
     /// The time they are counted over.
@@ -247,6 +249,8 @@ pub enum LimitKey {
 /// A limit that a service of `envoy.service.ratelimit.v3` keeps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GlobalRateLimit {
+    /// Where it was written.
+    pub name: Arc<str>,
     /// The cluster of the service.
     pub cluster: Arc<str>,
     /// What the service knows the limit's owner by.

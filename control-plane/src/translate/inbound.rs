@@ -24,7 +24,7 @@ pub(super) fn inbound(world: &World, client: &Client) -> Inbound {
         resources::Mtls::Strict => MtlsMode::Strict,
         resources::Mtls::Permissive => MtlsMode::Permissive,
     };
-    Inbound { mtls, ports: ports(world, client, &mesh), mesh: settings(&mesh) }
+    Inbound { ports: ports(world, client, &mesh), mesh: settings(&mesh), ..Inbound::plain(mtls) }
 }
 
 /// What the whole mesh agrees on, as far as proxies need it.

@@ -129,7 +129,7 @@ impl World {
 
     fn trust_domain(&self, name: &str) {
         let mesh = MeshSettings { trust_domain: name.into(), ..MeshSettings::default() };
-        let inbound = Inbound { mtls: MtlsMode::Strict, ports: Vec::new(), mesh: mesh.clone() };
+        let inbound = Inbound { mesh: mesh.clone(), ..Inbound::plain(MtlsMode::Strict) };
         let snapshot =
             Snapshot { inbound: Some(Arc::new(inbound)), mesh: Arc::new(mesh), ..Snapshot::empty() };
         self.shared.snapshot.store(Arc::new(snapshot));

@@ -17,6 +17,7 @@ use super::forward::Arrived;
 use super::headers::apply;
 use super::{Body, BodyError};
 use crate::alarms::Alarm;
+use crate::limit::Slot;
 use crate::reason::Reason;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{RequestLine, RequestRecord, Way};
@@ -34,6 +35,8 @@ pub(crate) struct Exchange {
     pub(super) head_only: bool,
     /// What filters want changed in the head of the answer, whoever gives it.
     answer_fields: Option<Box<HeaderChanges>>,
+    /// Its place among the requests that the application works on.
+    slot: Option<Slot>,
     ended: Ended,
 }
 
@@ -75,6 +78,7 @@ impl Exchange {
             grpc,
             head_only,
             answer_fields: None,
+            slot: None,
             ended: Ended(connection.clone()),
         }
     }
@@ -82,6 +86,11 @@ impl Exchange {
     /// Changes to the head of the answer, whoever gives it; applied last.
     pub(crate) fn answer_fields(&mut self) -> &mut HeaderChanges {
         self.answer_fields.get_or_insert_default()
+    }
+
+    /// Keeps a place among the requests at once until the answer is over.
+    pub(super) fn hold(&mut self, slot: Slot) {
+        self.slot = Some(slot);
     }
 
     /// Gives an answer of the proxy's own and closes the record.
@@ -115,6 +124,9 @@ impl Exchange {
     pub(crate) fn respond(mut self, arrived: Arrived, deadline: Option<Instant>) -> Response<Body> {
         let (mut parts, incoming) = arrived.response.into_parts();
         self.record.status(parts.status);
+        if let Some(slot) = &mut self.slot {
+            slot.head(parts.status, Instant::now());
+        }
         if let Some(changes) = &self.answer_fields {
             apply(changes, &mut parts.headers);
         }
@@ -132,12 +144,14 @@ impl Exchange {
             grpc: self.grpc,
             lease: arrived.lease,
             deadline: deadline.map(|at| self.connection.worker.alarms.at(at)),
+            _slot: self.slot,
             _ended: self.ended,
         };
         Response::from_parts(parts, Body::Streaming(Box::new(streaming)))
     }
 
-    /// Gives the record and the end of the exchange to whoever carries a tunnel.
+    /// Gives the record and the end of the exchange to whoever carries a tunnel. A tunnel is not a request under way any
+    /// more: it may stand for days.
     pub(super) fn into_tunnel(self) -> (RequestRecord, impl Drop) {
         (self.record, self.ended)
     }
@@ -150,6 +164,7 @@ pub struct Streaming {
     grpc: bool,
     lease: Option<Lease>,
     deadline: Option<Alarm>,
+    _slot: Option<Slot>,
     _ended: Ended,
 }
 

@@ -6,8 +6,10 @@ use super::answer::Stop;
 use super::exchange::Exchange;
 use crate::snapshot::{Filters, Route};
 
+mod limit;
 mod redirect;
 
+pub(crate) use limit::limit_inbound;
 pub(crate) use redirect::redirect;
 
 /// Where a request is in the configuration.
@@ -24,8 +26,11 @@ pub(crate) async fn filter_request(
     exchange: &mut Exchange,
     _matched: Matched<'_>,
     filters: &Filters,
-    _parts: &mut Parts,
+    parts: &mut Parts,
 ) -> Result<(), Stop> {
+    if let Some(limiter) = &filters.rate {
+        limit::limit_outbound(exchange, limiter, parts)?;
+    }
     if filters.config.cors.is_some() {
         exchange.answer_fields();
     }

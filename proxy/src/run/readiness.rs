@@ -81,7 +81,7 @@ fn judge(needs: &Needs, snapshot: &Snapshot, has_certificate: bool) -> Readiness
 
 #[cfg(test)]
 mod tests {
-    use outrigger_model::inbound::{Inbound, MeshSettings, MtlsMode};
+    use outrigger_model::inbound::{Inbound, MtlsMode};
 
     use super::*;
     use crate::demand::with_place;
@@ -96,7 +96,7 @@ mod tests {
             other => format!("{other:?}"),
         };
         assert_eq!(said(&snapshot, false), "the first configuration from the control plane");
-        let inbound = Inbound { mtls: MtlsMode::Strict, ports: Vec::new(), mesh: MeshSettings::default() };
+        let inbound = Inbound::plain(MtlsMode::Strict);
         snapshot.inbound = Some(Arc::new(inbound));
         assert_eq!(said(&snapshot, false), "a certificate from the control plane");
         assert_eq!(said(&snapshot, true), "the configuration of reviews.shop:9080 (--outbound)");

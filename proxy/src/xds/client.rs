@@ -354,8 +354,9 @@ impl Client {
                 names.remove(&destination.name);
             }
         }
-        let (inbound, mesh) = (before.inbound.clone(), before.mesh.clone());
-        let next = Snapshot { generation: before.generation + 1, inbound, mesh, destinations, names };
+        let (inbound, guard, mesh) = (before.inbound.clone(), before.guard.clone(), before.mesh.clone());
+        let generation = before.generation + 1;
+        let next = Snapshot { generation, inbound, guard, mesh, destinations, names };
         self.is_stale = true;
         self.publish(next);
         gone.into_iter().for_each(|id| self.linker.forget(id));

@@ -12,8 +12,10 @@ use outrigger_model::cluster::{Cluster as ClusterConfig, Discovery};
 use outrigger_model::endpoint::Endpoints;
 use outrigger_model::listener::Listener;
 use outrigger_model::route::RouteConfig;
+use tokio::time::Instant;
 
 use super::held::{Held, Known, opaque_clusters, route_clusters};
+use crate::limit::Limits;
 use crate::snapshot::{Destination, DestinationId, Handling, OpaqueRoute, Routes, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::upstream::Cluster;
@@ -25,6 +27,8 @@ mod build;
 pub(crate) struct Linker {
     clusters: BTreeMap<Arc<str>, InForce>,
     made_of: BTreeMap<u32, Sources>,
+    /// Rate limits and the gate of inbound, with their counts.
+    limits: Limits,
     /// Destinations that wait for something, as of the last time.
     incomplete: usize,
     /// Those of them that are live, and stay what they were until then.
@@ -104,8 +108,15 @@ impl Linker {
             Some(inbound) if inbound.mesh != *previous.mesh => Arc::new(inbound.mesh.clone()),
             _ => previous.mesh.clone(),
         };
+        let guard = match same_inbound {
+            true => previous.guard.clone(),
+            false => inbound
+                .as_ref()
+                .and_then(|inbound| self.limits.inbound(inbound, Instant::now(), telemetry.registry())),
+        };
+        self.limits.forget_unused();
         let (generation, names) = (previous.generation + 1, previous.names.clone());
-        Some(Snapshot { generation, inbound, mesh, destinations, names })
+        Some(Snapshot { generation, inbound, guard, mesh, destinations, names })
     }
 
     /// Endpoints alone changed: clusters take them as they are, nothing else has to be linked.
@@ -229,7 +240,8 @@ impl Linker {
                 (side, true)
             }
             _ => {
-                let routes = Arc::new(build::routes(name, config.as_deref(), &clusters, telemetry));
+                let parts = build::Parts { clusters: &clusters, limits: &mut self.limits, telemetry };
+                let routes = Arc::new(build::routes(name, config.as_deref(), parts));
                 (HttpSide { config, clusters, routes }, false)
             }
         }

@@ -20,7 +20,7 @@ use outrigger_base::telemetry::metrics::{Format, Registry};
 use outrigger_model::cluster::{Cluster, Discovery, ServiceRef, UpstreamProtocol};
 use outrigger_model::codec::encode;
 use outrigger_model::endpoint::{Endpoint, Endpoints, Health, Locality, WorkloadRef};
-use outrigger_model::inbound::{Inbound, MeshSettings, MtlsMode};
+use outrigger_model::inbound::{Inbound, MtlsMode};
 use outrigger_model::listener::{Handling, Listener, OpaqueBackend, OpaqueRoute};
 use outrigger_model::policy::{ConnectionPolicy, Limits, LoadBalancer, RetryBudget};
 use outrigger_model::resource::{Resource, ResourceType};
@@ -73,7 +73,7 @@ pub(crate) fn metric(shared: &Shared, series: &str) -> f64 {
 }
 
 pub(crate) fn inbound(mtls: MtlsMode) -> Resource {
-    Resource::Inbound(Inbound { mtls, ports: Vec::new(), mesh: MeshSettings::default() })
+    Resource::Inbound(Inbound::plain(mtls))
 }
 
 pub(crate) fn http_listener(name: &str) -> Resource {

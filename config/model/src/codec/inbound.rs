@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::listener::v3::Listener;
 
 use super::fault::{Decoded, Fault, at_most};
 use super::wire::{self, ours};
-use super::{MAX_INBOUND_PORTS, MAX_OPAQUE_PORTS};
+use super::{MAX_INBOUND_PORTS, MAX_OPAQUE_PORTS, limit};
 use crate::identity::check_trust_domain;
 use crate::inbound::{AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol};
 use crate::name::INBOUND;
@@ -19,6 +19,8 @@ pub(super) fn encode(inbound: &Inbound) -> Listener {
         mtls: mtls.into(),
         ports: inbound.ports.iter().map(encode_port).collect(),
         mesh: Some(encode_mesh(&inbound.mesh)),
+        limits: inbound.limits.as_deref().map(limit::encode_inbound),
+        closed_by: inbound.closed_by.as_deref().map(str::to_owned),
     };
     Listener {
         name: INBOUND.to_owned(),
@@ -44,7 +46,10 @@ pub(super) fn decode(listener: &Listener) -> Decoded<Inbound> {
     let ports = ports.collect::<Decoded<_>>()?;
     let mesh = extension.mesh.ok_or_else(|| Fault::new("mesh", "is missing"))?;
     let mesh = decode_mesh(&mesh).map_err(|fault| fault.within("mesh"))?;
-    Ok(Inbound { mtls, ports, mesh })
+    let limits = extension.limits.as_ref().map(limit::decode_inbound).transpose();
+    let limits = limits.map_err(|fault| fault.within("limits"))?.map(Box::new);
+    let closed_by = extension.closed_by.as_deref().map(Into::into);
+    Ok(Inbound { mtls, ports, mesh, limits, closed_by })
 }
 
 fn encode_port(port: &InboundPort) -> ours::InboundPort {

@@ -9,7 +9,8 @@ use envoy_types::pb::envoy::config::route::v3::{
 use super::fault::{Decoded, Fault, at_most, refuse, shorten};
 use super::matches;
 use super::wire::{self, ours};
-use super::{Any, MAX_PATTERNS, MAX_ROUTE_PARTS, MAX_ROUTES, headers, retry};
+use super::{Any, MAX_PATTERNS, MAX_ROUTE_PARTS, MAX_ROUTES, headers, limit, retry};
+use crate::filter::Filters;
 use crate::route::{Action, Forward, NO_BACKEND_STATUS, PathMatch, Route, RouteConfig};
 
 mod action;
@@ -130,7 +131,10 @@ fn check_filters(configs: &std::collections::HashMap<String, Any>) -> Decoded<()
 }
 
 fn encode_route(route: &Route) -> Vec<Wire> {
-    let (action, extension) = encode_action(&route.action);
+    let (action, mut extension) = encode_action(&route.action);
+    if let Some(filters) = &route.filters {
+        encode_filters(filters, &mut extension);
+    }
     let request = headers::encode(&route.request_headers);
     let response = headers::encode(&route.response_headers);
     let with = |matches, extension: &ours::RouteExtension| Wire {
@@ -152,6 +156,23 @@ fn encode_route(route: &Route) -> Vec<Wire> {
             vec![with(matches.first, &head), with(tail, &extension)]
         }
     }
+}
+
+/// What filters do that only our proxies know.
+fn encode_filters(filters: &Filters, extension: &mut ours::RouteExtension) {
+    extension.local_rate_limit = filters.local_rate_limit.as_ref().map(limit::encode_rate);
+    extension.global_rate_limit = filters.global_rate_limit.as_ref().map(limit::encode_global);
+}
+
+fn decode_filters(extension: &ours::RouteExtension) -> Decoded<Option<Box<Filters>>> {
+    let local = extension.local_rate_limit.as_ref().map(limit::decode_rate).transpose();
+    let global = extension.global_rate_limit.as_ref().map(limit::decode_global).transpose();
+    let filters = Filters {
+        local_rate_limit: local.map_err(|fault| fault.within("local_rate_limit"))?,
+        global_rate_limit: global.map_err(|fault| fault.within("global_rate_limit"))?,
+        ..Filters::default()
+    };
+    Ok((!filters.is_empty()).then(|| Box::new(filters)))
 }
 
 fn encode_action(action: &Action) -> (WireAction, ours::RouteExtension) {
@@ -227,7 +248,8 @@ fn decode_route(wire: &Wire, extension: &ours::RouteExtension) -> Decoded<Route>
     let response_headers = headers::decode("response", add, remove)?;
     let action = decode_action(wire, extension)?;
     let object = wire.name.as_str().into();
-    Ok(Route { object, matches, action, request_headers, response_headers, filters: None })
+    let filters = decode_filters(extension)?;
+    Ok(Route { object, matches, action, request_headers, response_headers, filters })
 }
 
 fn decode_action(wire: &Wire, extension: &ours::RouteExtension) -> Decoded<Action> {

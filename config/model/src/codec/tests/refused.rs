@@ -30,7 +30,7 @@ use crate::codec::wire::{self, ours};
 use crate::codec::{
     Any, MAX_BACKENDS, MAX_ENDPOINTS, MAX_MATCHES, MAX_RESOURCE_BYTES, MAX_ROUTES, decode, encode,
 };
-use crate::inbound::{Inbound, MeshSettings, MtlsMode};
+use crate::inbound::{Inbound, MtlsMode};
 use crate::resource::{Resource, ResourceType};
 
 /// Checks that reading fails and that the text has every part.
@@ -209,7 +209,7 @@ fn listeners() {
 fn an_inbound_listener_that_says_less_than_it_must() {
     let bare = Listener { name: "inbound".into(), ..Listener::default() };
     message(&bare, &["listener \"inbound\", metadata: says nothing"]);
-    let inbound = Inbound { mtls: MtlsMode::Strict, ports: Vec::new(), mesh: MeshSettings::default() };
+    let inbound = Inbound::plain(MtlsMode::Strict);
     let good = encode(&Resource::Inbound(inbound));
     let changed = |change: fn(&mut ours::InboundListener)| {
         let listener = Listener::decode(good.value.as_slice()).unwrap();

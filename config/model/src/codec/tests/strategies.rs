@@ -12,6 +12,7 @@ use proptest::sample::select;
 
 use crate::cluster::{Cluster, Discovery, DnsName, ServiceRef, UpstreamProtocol};
 use crate::endpoint::{Endpoint, Endpoints, Health, Locality, WorkloadRef};
+use crate::filter::Filters;
 use crate::health_check::{HealthCheck, Probe};
 use crate::identity::SpiffeId;
 use crate::inbound::{AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol};
@@ -23,6 +24,8 @@ use crate::route::{
     Route, RouteConfig, RouteMatch, ValueMatch,
 };
 use crate::upstream_tls::{PeerName, Trust, UpstreamTls};
+
+mod limits;
 
 pub(super) fn resource() -> impl Strategy<Value = Resource> {
     prop_oneof![
@@ -221,7 +224,14 @@ fn inbound() -> impl Strategy<Value = Inbound> {
     let port = (1u16.., protocol, maybe_text());
     let port = port.prop_map(|(port, protocol, service)| InboundPort { port, protocol, service });
     let mtls = select(vec![MtlsMode::Strict, MtlsMode::Permissive]);
-    (mtls, vec(port, 0..4), mesh()).prop_map(|(mtls, ports, mesh)| Inbound { mtls, ports, mesh })
+    let inbound = (mtls, vec(port, 0..4), mesh(), option::of(limits::inbound()), option::of(maybe_text()));
+    inbound.prop_map(|(mtls, ports, mesh, limits, closed_by)| Inbound {
+        mtls,
+        ports,
+        mesh,
+        limits: limits.map(Box::new),
+        closed_by,
+    })
 }
 
 fn mesh() -> impl Strategy<Value = MeshSettings> {
@@ -246,16 +256,25 @@ fn route() -> impl Strategy<Value = Route> {
         4 => forward().prop_map(Action::Forward),
         1 => maybe_text().prop_map(|why| Action::NoBackend { why }),
     ];
-    (maybe_text(), route_match(), action, changes(), changes()).prop_map(
-        |(object, matches, action, request_headers, response_headers)| Route {
+    (maybe_text(), route_match(), action, changes(), changes(), filters()).prop_map(
+        |(object, matches, action, request_headers, response_headers, filters)| Route {
             object,
             matches,
             action,
             request_headers,
             response_headers,
-            filters: None,
+            filters,
         },
     )
+}
+
+/// None of all filters is no filters.
+fn filters() -> impl Strategy<Value = Option<Box<Filters>>> {
+    let filters = (option::weighted(0.2, limits::rate()), option::weighted(0.2, limits::global()));
+    filters.prop_map(|(local_rate_limit, global_rate_limit)| {
+        let filters = Filters { local_rate_limit, global_rate_limit, ..Filters::default() };
+        (!filters.is_empty()).then(|| Box::new(filters))
+    })
 }
 
 fn route_match() -> impl Strategy<Value = RouteMatch> {
