@@ -21,6 +21,7 @@ mod matches;
 mod outlier;
 mod retry;
 mod route;
+mod share;
 mod wire;
 
 pub use envoy_types::pb::google::protobuf::Any;
@@ -42,6 +43,10 @@ pub const MAX_BACKENDS: usize = 100;
 pub const MAX_MATCHES: usize = 64;
 /// The most fields that one set of header changes removes, and the most that it sets and adds.
 pub const MAX_HEADER_CHANGES: usize = 64;
+/// The most mirrors of one route, and of one backend.
+pub const MAX_MIRRORS: usize = 16;
+/// The most entries of one list of a CORS policy.
+pub const MAX_CORS_ENTRIES: usize = 64;
 /// The most statuses that one retry policy names.
 pub const MAX_RETRY_STATUSES: usize = 512;
 /// The most parts of one key that a rate limit counts apart.
@@ -98,7 +103,7 @@ pub fn encode(resource: &Resource) -> Any {
         Resource::Endpoints(endpoints) => wire::pack(&endpoints::encode(endpoints)),
         Resource::Listener(listener) => wire::pack(&listener::encode(listener)),
         Resource::Inbound(inbound) => wire::pack(&inbound::encode(inbound)),
-        Resource::Route(routes) => wire::pack(&route::encode(routes)),
+        Resource::Route(routes) => route::pack(routes),
     }
 }
 

@@ -50,6 +50,36 @@ pub struct Share {
     pub denominator: u32,
 }
 
+impl Share {
+    /// Every request.
+    pub const ALL: Self = Self { numerator: 100, denominator: 100 };
+
+    /// So many of so many; `None` for what is not a part of a whole.
+    pub fn new(numerator: u32, denominator: u32) -> Option<Self> {
+        (denominator > 0 && numerator <= denominator).then_some(Self { numerator, denominator })
+    }
+
+    /// The nearest share that is counted in hundreds, ten thousands or millions, as xDS counts; more than nothing stays so.
+    pub fn standard(self) -> Self {
+        match self.denominator {
+            100 | 10_000 | 1_000_000 => self,
+            _ => Self { numerator: self.in_millionths(), denominator: 1_000_000 },
+        }
+    }
+
+    /// How many of a million requests, to the nearest; at least one if there are any.
+    pub fn in_millionths(self) -> u32 {
+        let (numerator, denominator) = (u64::from(self.numerator), u64::from(self.denominator.max(1)));
+        let nearest = ((numerator * 1_000_000 + denominator / 2) / denominator).min(1_000_000);
+        nearest.max(u64::from(numerator > 0)) as u32
+    }
+
+    /// Whether a request is one of the share that drew this number, which is random and below the denominator.
+    pub fn has(self, point: u32) -> bool {
+        point < self.numerator
+    }
+}
+
 /// Another path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathChange {

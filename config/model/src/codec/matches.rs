@@ -215,15 +215,15 @@ fn decode_query(wire: &QueryParameterMatcher) -> Decoded<QueryMatch> {
     Ok(QueryMatch { name: wire.name.as_str().into(), value })
 }
 
-fn exact(text: &str) -> StringMatcher {
+pub(super) fn exact(text: &str) -> StringMatcher {
     StringMatcher { match_pattern: Some(MatchPattern::Exact(text.to_owned())), ignore_case: false }
 }
 
-fn by_regex(pattern: &Pattern) -> StringMatcher {
+pub(super) fn by_regex(pattern: &Pattern) -> StringMatcher {
     StringMatcher { match_pattern: Some(MatchPattern::SafeRegex(regex(pattern))), ignore_case: false }
 }
 
-fn decode_string(matcher: &StringMatcher) -> Decoded<ValueMatch> {
+pub(super) fn decode_string(matcher: &StringMatcher) -> Decoded<ValueMatch> {
     let fold = matcher.ignore_case;
     let text = match &matcher.match_pattern {
         Some(MatchPattern::Exact(text)) if !fold => return Ok(ValueMatch::Exact(text.as_str().into())),

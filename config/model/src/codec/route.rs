@@ -1,25 +1,32 @@
 //! Route configurations: one virtual host with the routes in order of precedence.
 
+use std::collections::HashMap;
+
 use envoy_types::pb::envoy::config::route::v3::route::Action as WireAction;
 use envoy_types::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
 use envoy_types::pb::envoy::config::route::v3::{
-    DirectResponseAction, FilterConfig, Route as Wire, RouteConfiguration, VirtualHost,
+    DirectResponseAction, Route as Wire, RouteConfiguration, RouteMatch as WireMatch, VirtualHost,
 };
 
 use super::fault::{Decoded, Fault, at_most, refuse, shorten};
 use super::matches;
 use super::wire::{self, ours};
-use super::{Any, MAX_PATTERNS, MAX_ROUTE_PARTS, MAX_ROUTES, headers, limit, retry};
-use crate::filter::Filters;
+use super::{Any, MAX_PATTERNS, MAX_ROUTE_PARTS, MAX_ROUTES, headers, retry};
 use crate::route::{Action, Forward, NO_BACKEND_STATUS, PathMatch, Route, RouteConfig};
 
 mod action;
+mod cors;
+mod filters;
+mod redirect;
+mod rewrite;
+
+use rewrite::Beside;
 
 /// Why a forward whose weights are all 0 answers by itself: no client takes such a split.
 const NO_WEIGHT: &str = "no backend has a weight above 0";
 
 /// What is counted before anything is read into memory. A segment prefix takes two routes.
-const BOUNDS: [(&str, &[u32], usize); 9] = [
+const BOUNDS: [(&str, &[u32], usize); 11] = [
     ("virtual_hosts", &[2], MAX_ROUTES),
     ("virtual_hosts.routes", &[2, 3], 2 * MAX_ROUTES),
     ("virtual_hosts.routes.match.headers", &[2, 3, 1, 6], MAX_ROUTE_PARTS),
@@ -29,6 +36,8 @@ const BOUNDS: [(&str, &[u32], usize); 9] = [
     ("virtual_hosts.routes.route.weighted_clusters.clusters", &[2, 3, 2, 3, 1], MAX_ROUTE_PARTS),
     ("weighted_clusters.clusters.request_headers_to_add", &[2, 3, 2, 3, 1, 4], MAX_ROUTE_PARTS),
     ("weighted_clusters.clusters.response_headers_to_add", &[2, 3, 2, 3, 1, 5], MAX_ROUTE_PARTS),
+    ("virtual_hosts.routes.route.request_mirror_policies", &[2, 3, 2, 30], MAX_ROUTE_PARTS),
+    ("virtual_hosts.routes.metadata.backend_filters", &[2, 3, 4, 2, 2, 2, 10], MAX_ROUTE_PARTS),
 ];
 
 /// What decides between header changes of a route and of one of its backends.
@@ -40,7 +49,17 @@ enum Precedence {
     Route,
 }
 
-pub(super) fn encode(config: &RouteConfig) -> RouteConfiguration {
+/// What filters are told by name, of routes and of backends.
+const MAPS: [&[u32]; 2] = [&[2, 3, 13], &[2, 3, 2, 3, 1, 10]];
+
+/// Writes a route configuration; the same one always gives the same bytes.
+pub(super) fn pack(config: &RouteConfig) -> Any {
+    let mut any = wire::pack(&encode(config));
+    MAPS.iter().for_each(|map| wire::sort_map(&mut any.value, map));
+    any
+}
+
+fn encode(config: &RouteConfig) -> RouteConfiguration {
     let host = VirtualHost {
         name: config.name.as_ref().into(),
         domains: vec!["*".to_owned()],
@@ -117,73 +136,67 @@ fn check_host(host: &VirtualHost) -> Decoded<()> {
     check_filters(&host.typed_per_filter_config)
 }
 
-/// Refuses what a filter that we do not have would do, unless it says of itself that it may be left out.
-fn check_filters(configs: &std::collections::HashMap<String, Any>) -> Decoded<()> {
-    let optional = |any: &Any| wire::unpack::<FilterConfig>(any).is_ok_and(|config| config.is_optional);
-    let needed = configs.iter().filter(|(_, any)| !optional(any)).map(|(name, _)| name).min();
-    match needed {
-        Some(name) => {
-            let field = format!("typed_per_filter_config[{}]", shorten(name));
-            Err(Fault::new(field, "is not supported"))
-        }
-        None => Ok(()),
+/// Refuses filters that would be for all routes.
+fn check_filters(configs: &HashMap<String, Any>) -> Decoded<()> {
+    match filters::decode_configs(configs)?.is_empty() {
+        true => Ok(()),
+        false => Err(Fault::new("typed_per_filter_config", "is not supported for all routes at once")),
     }
 }
 
 fn encode_route(route: &Route) -> Vec<Wire> {
-    let (action, mut extension) = encode_action(&route.action);
+    let matches = matches::encode(&route.matches);
+    match matches.tail {
+        None => {
+            let beside = Beside::of(Some(&matches.first), false);
+            vec![encode_half(route, beside, matches.first)]
+        }
+        Some(tail) => {
+            vec![encode_half(route, Beside::Head, matches.first), encode_half(route, Beside::Slash, tail)]
+        }
+    }
+}
+
+/// One route on the wire: all of a route, or the half of it that is beside this match.
+fn encode_half(route: &Route, beside: Beside, matches: WireMatch) -> Wire {
+    let (action, extension) = encode_action(&route.action, beside);
+    let mut extension = ours::RouteExtension { prefix_head: beside == Beside::Head, ..extension };
     if let Some(filters) = &route.filters {
-        encode_filters(filters, &mut extension);
+        filters::encode_own(filters, &mut extension);
     }
     let request = headers::encode(&route.request_headers);
     let response = headers::encode(&route.response_headers);
-    let with = |matches, extension: &ours::RouteExtension| Wire {
+    let mut wire = Wire {
         name: route.object.as_ref().into(),
         r#match: Some(matches),
-        action: Some(action.clone()),
-        metadata: (*extension != ours::RouteExtension::default()).then(|| wire::metadata(extension)),
-        request_headers_to_add: request.add.clone(),
-        request_headers_to_remove: request.remove.clone(),
-        response_headers_to_add: response.add.clone(),
-        response_headers_to_remove: response.remove.clone(),
+        action: Some(action),
+        metadata: (extension != ours::RouteExtension::default()).then(|| wire::metadata(&extension)),
+        request_headers_to_add: request.add,
+        request_headers_to_remove: request.remove,
+        response_headers_to_add: response.add,
+        response_headers_to_remove: response.remove,
         ..Wire::default()
     };
-    let matches = matches::encode(&route.matches);
-    match matches.tail {
-        None => vec![with(matches.first, &extension)],
-        Some(tail) => {
-            let head = ours::RouteExtension { prefix_head: true, ..extension.clone() };
-            vec![with(matches.first, &head), with(tail, &extension)]
-        }
+    if let Some(filters) = &route.filters {
+        filters::encode(filters, beside, &mut wire);
     }
+    wire
 }
 
-/// What filters do that only our proxies know.
-fn encode_filters(filters: &Filters, extension: &mut ours::RouteExtension) {
-    extension.local_rate_limit = filters.local_rate_limit.as_ref().map(limit::encode_rate);
-    extension.global_rate_limit = filters.global_rate_limit.as_ref().map(limit::encode_global);
-}
-
-fn decode_filters(extension: &ours::RouteExtension) -> Decoded<Option<Box<Filters>>> {
-    let local = extension.local_rate_limit.as_ref().map(limit::decode_rate).transpose();
-    let global = extension.global_rate_limit.as_ref().map(limit::decode_global).transpose();
-    let filters = Filters {
-        local_rate_limit: local.map_err(|fault| fault.within("local_rate_limit"))?,
-        global_rate_limit: global.map_err(|fault| fault.within("global_rate_limit"))?,
-        ..Filters::default()
-    };
-    Ok((!filters.is_empty()).then(|| Box::new(filters)))
-}
-
-fn encode_action(action: &Action) -> (WireAction, ours::RouteExtension) {
+fn encode_action(action: &Action, beside: Beside) -> (WireAction, ours::RouteExtension) {
     match action {
         Action::Forward(forward) if forward.backends.iter().any(|backend| backend.weight > 0) => {
-            let exact = forward.retry.as_ref().and_then(retry::encode_exact);
-            let extension = ours::RouteExtension { retry_policy: exact, ..ours::RouteExtension::default() };
+            let extension = ours::RouteExtension {
+                retry_policy: forward.retry.as_ref().and_then(retry::encode_exact),
+                backend_filters: filters::encode_backends(&forward.backends),
+                ..ours::RouteExtension::default()
+            };
             (WireAction::Route(action::encode(forward)), extension)
         }
         Action::Forward(_) => encode_no_backend(NO_WEIGHT),
-        Action::Redirect(_) => encode_no_backend("a redirect"),
+        Action::Redirect(redirect) => {
+            (WireAction::Redirect(redirect::encode(redirect, beside)), ours::RouteExtension::default())
+        }
         Action::NoBackend { why } => encode_no_backend(why),
     }
 }
@@ -210,7 +223,7 @@ fn decode_routes(wire: &[Wire], precedence: Precedence) -> Decoded<Vec<Route>> {
             let tail = rest.next().map(|(_, tail)| tail);
             route.matches.path = join(first, tail).map_err(within)?;
         }
-        patterns += matches::patterns(&route.matches);
+        patterns += matches::patterns(&route.matches) + filters::patterns(&route);
         at_most("routes.match.safe_regex", patterns, MAX_PATTERNS)?;
         routes.push(route);
     }
@@ -231,6 +244,11 @@ fn join(head: &Wire, tail: Option<&Wire>) -> Decoded<PathMatch> {
     if let Some(matches) = &mut expected.r#match {
         matches.path_specifier = Some(matches::halves(prefix).1);
     }
+    match &mut expected.action {
+        Some(WireAction::Route(route)) => rewrite::head_to_tail(&mut route.prefix_rewrite),
+        Some(WireAction::Redirect(redirect)) => redirect::head_to_tail(redirect),
+        _ => {}
+    }
     match expected == *tail {
         true => Ok(PathMatch::Prefix(prefix.as_str().into())),
         false => Err(torn()),
@@ -239,20 +257,23 @@ fn join(head: &Wire, tail: Option<&Wire>) -> Decoded<PathMatch> {
 
 fn decode_route(wire: &Wire, extension: &ours::RouteExtension) -> Decoded<Route> {
     refuse(&[("route_specifiers", !wire.route_specifiers.is_empty())])?;
-    check_filters(&wire.typed_per_filter_config)?;
+    let beside = Beside::of(wire.r#match.as_ref(), extension.prefix_head);
     let matches = wire.r#match.as_ref().ok_or_else(|| Fault::new("match", "is missing"))?;
     let matches = matches::decode(matches).map_err(|fault| fault.within("match"))?;
     let (add, remove) = (&wire.request_headers_to_add, &wire.request_headers_to_remove);
     let request_headers = headers::decode("request", add, remove)?;
     let (add, remove) = (&wire.response_headers_to_add, &wire.response_headers_to_remove);
     let response_headers = headers::decode("response", add, remove)?;
-    let action = decode_action(wire, extension)?;
+    let filters = filters::decode(wire, beside, extension)?;
+    let action = decode_action(wire, beside, extension)?;
     let object = wire.name.as_str().into();
-    let filters = decode_filters(extension)?;
-    Ok(Route { object, matches, action, request_headers, response_headers, filters })
+    let filters = (!filters.is_empty()).then(|| Box::new(filters));
+    let mut route = Route { object, matches, action, request_headers, response_headers, filters };
+    filters::decode_backends(&extension.backend_filters, &mut route)?;
+    Ok(route)
 }
 
-fn decode_action(wire: &Wire, extension: &ours::RouteExtension) -> Decoded<Action> {
+fn decode_action(wire: &Wire, beside: Beside, extension: &ours::RouteExtension) -> Decoded<Action> {
     match &wire.action {
         Some(WireAction::Route(route)) => {
             let mut forward = action::decode(route).map_err(|fault| fault.within("route"))?;
@@ -266,7 +287,10 @@ fn decode_action(wire: &Wire, extension: &ours::RouteExtension) -> Decoded<Actio
             Some(why) => Ok(Action::NoBackend { why: why.as_str().into() }),
             None => Err(Fault::new("direct_response", "is not supported")),
         },
-        Some(WireAction::Redirect(_)) => Err(Fault::new("redirect", "is not supported")),
+        Some(WireAction::Redirect(redirect)) => {
+            let redirect = redirect::decode(redirect, beside).map_err(|fault| fault.within("redirect"))?;
+            Ok(Action::Redirect(redirect))
+        }
         Some(WireAction::FilterAction(_)) => Err(Fault::new("filter_action", "is not supported")),
         Some(WireAction::NonForwardingAction(_)) => {
             Err(Fault::new("non_forwarding_action", "is not supported"))

@@ -60,6 +60,54 @@ fn count(mut bytes: &[u8], path: &[u32]) -> usize {
     found
 }
 
+/// Puts the entries of a map, at a path of field numbers, in order. A map in memory has none, and the same resource must
+/// give the same bytes.
+pub(super) fn sort_map(bytes: &mut [u8], path: &[u32]) {
+    let Some((field, deeper)) = path.split_first() else { return };
+    let mut entries = Vec::new();
+    let mut at = 0;
+    while let Some(part) = next_part(&bytes[at..], at) {
+        at = part.end;
+        match part.tag == *field && part.is_message {
+            true if deeper.is_empty() => entries.push(part.start..part.end),
+            true => sort_map(&mut bytes[part.content..part.end], deeper),
+            false => {}
+        }
+    }
+    // Entries of a field that is written once stand together.
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+    let together = first.start..last.end;
+    let mut sorted: Vec<Vec<u8>> = entries.iter().map(|entry| bytes[entry.clone()].to_vec()).collect();
+    sorted.sort_unstable();
+    let sorted = sorted.concat();
+    if sorted.len() == together.len() {
+        bytes[together].copy_from_slice(&sorted);
+    }
+}
+
+/// One field of a message in its bytes.
+struct Part {
+    tag: u32,
+    is_message: bool,
+    start: usize,
+    content: usize,
+    end: usize,
+}
+
+fn next_part(rest: &[u8], start: usize) -> Option<Part> {
+    let mut unread = rest;
+    let (tag, kind) = decode_key(&mut unread).ok()?;
+    let is_message = kind == WireType::LengthDelimited;
+    let read = |unread: &[u8]| start + rest.len() - unread.len();
+    if !is_message {
+        skip_field(kind, tag, &mut unread, DecodeContext::default()).ok()?;
+        return Some(Part { tag, is_message, start, content: read(unread), end: read(unread) });
+    }
+    let length = usize::try_from(decode_varint(&mut unread).ok()?).ok()?;
+    let content = read(unread);
+    (length <= unread.len()).then_some(Part { tag, is_message, start, content, end: content + length })
+}
+
 /// Metadata that carries a message of ours.
 pub(super) fn metadata<T: Message + Name>(extension: &T) -> Metadata {
     Metadata {

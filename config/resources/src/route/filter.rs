@@ -131,8 +131,8 @@ pub struct Fraction {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Cors {
-    /// Origins that may ask, `*` for all.
-    #[serde(deserialize_with = "written::cors_list")]
+    /// Origins that may ask, `*` for all; `*` may stand for the host or for its first labels.
+    #[serde(deserialize_with = "written::cors_origins")]
     pub allow_origins: Vec<String>,
     /// Whether credentials may be sent.
     pub allow_credentials: bool,
@@ -140,10 +140,10 @@ pub struct Cors {
     #[serde(deserialize_with = "written::cors_methods")]
     pub allow_methods: CorsMethods,
     /// Request headers, `*` for all.
-    #[serde(deserialize_with = "written::cors_list")]
+    #[serde(deserialize_with = "written::cors_headers")]
     pub allow_headers: Vec<String>,
     /// Response headers that scripts may see, `*` for all.
-    #[serde(deserialize_with = "written::cors_list")]
+    #[serde(deserialize_with = "written::cors_headers")]
     pub expose_headers: Vec<String>,
     /// How long the answer to a preflight may be kept, in seconds: 5 unless written.
     #[serde(rename = "maxAge", deserialize_with = "crate::field::count")]

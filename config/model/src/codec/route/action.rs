@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
 use envoy_types::pb::envoy::config::route::v3::route_action::{
-    ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, InternalRedirectAction,
+    ClusterNotFoundResponseCode, ClusterSpecifier, InternalRedirectAction,
 };
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::route::v3::{RouteAction as Wire, WeightedCluster};
 
-use super::check_filters;
+use super::filters;
 use crate::codec::fault::{Decoded, Fault, at_most, refuse};
 use crate::codec::{MAX_BACKENDS, headers, retry, wire};
 use crate::name::INVALID_CLUSTER;
@@ -43,20 +43,11 @@ pub(super) fn decode(wire: &Wire) -> Decoded<Forward> {
 /// Fields that would change where a request goes, what it says, or who may send it.
 #[expect(deprecated, reason = "control planes still send the old spelling")]
 fn refuse_unsupported(wire: &Wire) -> Decoded<()> {
-    let host_rewrite = match &wire.host_rewrite_specifier {
-        Some(HostRewriteSpecifier::AutoHostRewrite(on)) => on.value,
-        Some(_) => true,
-        None => false,
-    };
     let stream = wire.max_stream_duration.as_ref();
     let redirects = wire.internal_redirect_action() == InternalRedirectAction::HandleInternalRedirect;
     refuse(&[
         ("metadata_match", wire.metadata_match.is_some()),
-        ("prefix_rewrite", !wire.prefix_rewrite.is_empty()),
-        ("regex_rewrite", wire.regex_rewrite.is_some()),
         ("path_rewrite_policy", wire.path_rewrite_policy.is_some()),
-        ("path_rewrite", !wire.path_rewrite.is_empty()),
-        ("host_rewrite_specifier", host_rewrite),
         ("append_x_forwarded_host", wire.append_x_forwarded_host),
         ("idle_timeout", wire::limits(wire.idle_timeout.as_ref())),
         ("max_grpc_timeout", wire::limits(wire.max_grpc_timeout.as_ref())),
@@ -67,7 +58,6 @@ fn refuse_unsupported(wire: &Wire) -> Decoded<()> {
             stream.is_some_and(|it| wire::limits(it.grpc_timeout_header_max.as_ref()))
         }),
         ("retry_policy_typed_config", wire.retry_policy_typed_config.is_some()),
-        ("request_mirror_policies", !wire.request_mirror_policies.is_empty()),
         ("priority", wire.priority() != RoutingPriority::Default),
         ("rate_limits", !wire.rate_limits.is_empty()),
         ("cors", wire.cors.is_some()),
@@ -79,8 +69,7 @@ fn refuse_unsupported(wire: &Wire) -> Decoded<()> {
 }
 
 fn encode_backends(backends: &[Backend]) -> ClusterSpecifier {
-    let plain =
-        |it: &Backend| it.weight == 1 && it.request_headers.is_empty() && it.response_headers.is_empty();
+    let plain = |it: &Backend| *it == Backend::plain(it.target.clone(), 1);
     if let [only] = backends
         && plain(only)
     {
@@ -95,7 +84,7 @@ fn encode_backends(backends: &[Backend]) -> ClusterSpecifier {
 fn encode_share(backend: &Backend, weight: u32) -> ClusterWeight {
     let request = headers::encode(&backend.request_headers);
     let response = headers::encode(&backend.response_headers);
-    ClusterWeight {
+    let mut share = ClusterWeight {
         name: encode_target(&backend.target),
         weight: wire::number(weight),
         request_headers_to_add: request.add,
@@ -103,10 +92,14 @@ fn encode_share(backend: &Backend, weight: u32) -> ClusterWeight {
         response_headers_to_add: response.add,
         response_headers_to_remove: response.remove,
         ..ClusterWeight::default()
+    };
+    if let Some(filters) = &backend.filters {
+        filters::encode_share(filters, &mut share);
     }
+    share
 }
 
-fn encode_target(target: &BackendTarget) -> String {
+pub(super) fn encode_target(target: &BackendTarget) -> String {
     match target {
         BackendTarget::Cluster(name) => name.as_ref().into(),
         BackendTarget::Invalid(why) => format!("{INVALID_CLUSTER}{why}"),
@@ -149,19 +142,19 @@ fn decode_share(share: &ClusterWeight) -> Decoded<Backend> {
     refuse(&[
         ("cluster_header", !share.cluster_header.is_empty()),
         ("metadata_match", share.metadata_match.is_some()),
-        ("host_rewrite_specifier", share.host_rewrite_specifier.is_some()),
     ])?;
-    check_filters(&share.typed_per_filter_config)?;
     let weight = share.weight.ok_or_else(|| Fault::new("weight", "is missing"))?;
     let (add, remove) = (&share.request_headers_to_add, &share.request_headers_to_remove);
     let request_headers = headers::decode("request", add, remove)?;
     let (add, remove) = (&share.response_headers_to_add, &share.response_headers_to_remove);
     let response_headers = headers::decode("response", add, remove)?;
     let target = decode_target("name", &share.name)?;
-    Ok(Backend { target, weight: weight.value, request_headers, response_headers, filters: None })
+    let filters = filters::decode_share(share)?;
+    let filters = (!filters.is_empty()).then(|| Box::new(filters));
+    Ok(Backend { target, weight: weight.value, request_headers, response_headers, filters })
 }
 
-fn decode_target(field: &str, name: &str) -> Decoded<BackendTarget> {
+pub(super) fn decode_target(field: &str, name: &str) -> Decoded<BackendTarget> {
     wire::not_empty(field, name)?;
     Ok(match name.strip_prefix(INVALID_CLUSTER) {
         Some(why) => BackendTarget::Invalid(why.into()),

@@ -14,12 +14,12 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
 use envoy_types::pb::envoy::config::listener::v3::{ApiListener, FilterChain, Listener};
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action as WireAction;
-use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, RequestMirrorPolicy};
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::envoy::config::route::v3::{
-    HeaderMatcher, RedirectAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
-    VirtualHost, WeightedCluster,
+    HeaderMatcher, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    WeightedCluster,
 };
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatcher;
 use envoy_types::pb::google::protobuf::Duration as WireDuration;
@@ -44,7 +44,7 @@ fn refused(any: &Any, parts: &[&str]) {
     }
 }
 
-fn message<T: Message + Name>(message: &T, parts: &[&str]) {
+pub(super) fn message<T: Message + Name>(message: &T, parts: &[&str]) {
     refused(&wire::pack(message), parts);
 }
 
@@ -232,7 +232,7 @@ fn an_inbound_listener_that_says_less_than_it_must() {
     }
 }
 
-fn good_route() -> Route {
+pub(super) fn good_route() -> Route {
     let action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster("c".into())),
         ..RouteAction::default()
@@ -242,13 +242,13 @@ fn good_route() -> Route {
     Route { r#match: Some(matches), action: Some(WireAction::Route(action)), ..Route::default() }
 }
 
-fn config(routes: Vec<Route>) -> RouteConfiguration {
+pub(super) fn config(routes: Vec<Route>) -> RouteConfiguration {
     let host = VirtualHost { name: "h".into(), domains: vec!["*".into()], routes, ..VirtualHost::default() };
     RouteConfiguration { name: "a:80".into(), virtual_hosts: vec![host], ..RouteConfiguration::default() }
 }
 
 /// A configuration with one route that differs from a good one.
-fn route(change: impl FnOnce(&mut RouteMatch, &mut RouteAction)) -> RouteConfiguration {
+pub(super) fn route(change: impl FnOnce(&mut RouteMatch, &mut RouteAction)) -> RouteConfiguration {
     let mut route = good_route();
     let Some(WireAction::Route(action)) = &mut route.action else { panic!("no route") };
     change(route.r#match.as_mut().unwrap(), action);
@@ -315,11 +315,6 @@ fn route_actions() {
             route(|_, action| action.cluster_specifier = Some(ClusterSpecifier::ClusterHeader("x".into()))),
             "cluster_header: is not supported",
         ),
-        (route(|_, action| action.prefix_rewrite = "/b".into()), "prefix_rewrite: is not supported"),
-        (
-            route(|_, action| action.request_mirror_policies = vec![RequestMirrorPolicy::default()]),
-            "request_mirror_policies: is not supported",
-        ),
         (
             route(|_, action| action.timeout = Some(WireDuration { seconds: 0, nanos: -1 })),
             "timeout: is not a duration",
@@ -338,7 +333,6 @@ fn route_actions() {
     }
     let action = |action| config(vec![Route { action, ..good_route() }]);
     message(&action(None), &["routes[0].action: is missing"]);
-    message(&action(Some(WireAction::Redirect(RedirectAction::default()))), &["routes[0].redirect: is not"]);
     let direct = WireAction::DirectResponse(Default::default());
     message(&action(Some(direct)), &["routes[0].direct_response: is not supported"]);
 }

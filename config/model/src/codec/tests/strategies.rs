@@ -25,7 +25,10 @@ use crate::route::{
 };
 use crate::upstream_tls::{PeerName, Trust, UpstreamTls};
 
+mod filters;
 mod limits;
+
+use filters::cors;
 
 pub(super) fn resource() -> impl Strategy<Value = Resource> {
     prop_oneof![
@@ -252,29 +255,47 @@ fn route_config() -> impl Strategy<Value = RouteConfig> {
 }
 
 fn route() -> impl Strategy<Value = Route> {
-    let action = prop_oneof![
-        4 => forward().prop_map(Action::Forward),
-        1 => maybe_text().prop_map(|why| Action::NoBackend { why }),
-    ];
-    (maybe_text(), route_match(), action, changes(), changes(), filters()).prop_map(
-        |(object, matches, action, request_headers, response_headers, filters)| Route {
-            object,
-            matches,
-            action,
-            request_headers,
-            response_headers,
-            filters,
+    let changes = (changes(), changes());
+    (maybe_text(), route_match(), any::<prop::sample::Index>(), changes).prop_flat_map(
+        |(object, matches, kind, (request_headers, response_headers))| {
+            let is_prefix = matches!(matches.path, PathMatch::Prefix(_));
+            let action = action(kind.index(8), is_prefix);
+            action.prop_map(move |(action, filters)| Route {
+                object: object.clone(),
+                matches: matches.clone(),
+                action,
+                request_headers: request_headers.clone(),
+                response_headers: response_headers.clone(),
+                filters: boxed(filters),
+            })
         },
     )
 }
 
-/// None of all filters is no filters.
-fn filters() -> impl Strategy<Value = Option<Box<Filters>>> {
-    let filters = (option::weighted(0.2, limits::rate()), option::weighted(0.2, limits::global()));
-    filters.prop_map(|(local_rate_limit, global_rate_limit)| {
-        let filters = Filters { local_rate_limit, global_rate_limit, ..Filters::default() };
-        (!filters.is_empty()).then(|| Box::new(filters))
-    })
+/// The filters of a route, with the limits that only routes have.
+fn with_limits(filters: Filters) -> impl Strategy<Value = Filters> {
+    (option::weighted(0.2, limits::rate()), option::weighted(0.2, limits::global())).prop_map(
+        move |(local_rate_limit, global_rate_limit)| Filters {
+            local_rate_limit,
+            global_rate_limit,
+            ..filters.clone()
+        },
+    )
+}
+
+/// An action with the filters that mean something beside it.
+fn action(kind: usize, is_prefix: bool) -> BoxedStrategy<(Action, Filters)> {
+    let answered = |action| (action, option::of(cors()).prop_map(filters::cors_only));
+    let plain = match kind {
+        0 => answered(maybe_text().prop_map(|why| Action::NoBackend { why }).boxed()).boxed(),
+        1 | 2 => answered(filters::redirect(is_prefix).prop_map(Action::Redirect).boxed()).boxed(),
+        _ => (forward(is_prefix).prop_map(Action::Forward), filters::filters(is_prefix)).boxed(),
+    };
+    plain.prop_flat_map(|(action, filters)| (Just(action), with_limits(filters))).boxed()
+}
+
+fn boxed(filters: Filters) -> Option<Box<Filters>> {
+    (!filters.is_empty()).then(|| Box::new(filters))
 }
 
 fn route_match() -> impl Strategy<Value = RouteMatch> {
@@ -303,20 +324,25 @@ fn pattern() -> impl Strategy<Value = Pattern> {
     select(sources).prop_map(|source| Pattern::new(source).unwrap())
 }
 
-fn forward() -> impl Strategy<Value = Forward> {
-    let first = (target(), prop_oneof![Just(1), 1u32..1_000_000], changes(), changes());
-    let rest = vec((target(), 0u32..1_000_000, changes(), changes()), 0..3);
+fn forward(is_prefix: bool) -> impl Strategy<Value = Forward> {
+    let first = backend(prop_oneof![Just(1), 1u32..1_000_000].boxed(), is_prefix);
+    let rest = vec(backend((0u32..1_000_000).boxed(), is_prefix), 0..3);
     (first, rest, option::of(positive()), option::of(retry())).prop_map(|(first, rest, timeout, retry)| {
-        let backends = std::iter::once(first).chain(rest);
-        let backends = backends.map(|(target, weight, request_headers, response_headers)| Backend {
+        Forward { backends: std::iter::once(first).chain(rest).collect(), timeout, retry }
+    })
+}
+
+fn backend(weight: BoxedStrategy<u32>, is_prefix: bool) -> impl Strategy<Value = Backend> {
+    let filters = prop_oneof![3 => Just(Filters::default()), 1 => filters::filters(is_prefix)];
+    (target(), weight, changes(), changes(), filters).prop_map(
+        |(target, weight, request_headers, response_headers, filters)| Backend {
             target,
             weight,
             request_headers,
             response_headers,
-            filters: None,
-        });
-        Forward { backends: backends.collect(), timeout, retry }
-    })
+            filters: boxed(filters),
+        },
+    )
 }
 
 fn target() -> impl Strategy<Value = BackendTarget> {

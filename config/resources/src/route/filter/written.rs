@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -153,6 +153,11 @@ impl TryFrom<String> for Name {
     /// Framing and hop-by-hop fields belong to the connection (RFC 9110, section 7.6.1; RFC 9112, section 6).
     fn try_from(text: String) -> Result<Self, String> {
         let name = field::parse_header_name(&text)?;
+        if name == HOST {
+            return Err(format!(
+                "{text:?} is changed by a filter of type URLRewrite; write its hostname there"
+            ));
+        }
         let framing = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
         match framing.contains(&name) || matches!(name.as_str(), "keep-alive" | "proxy-connection") {
             true => Err(format!(
@@ -231,8 +236,14 @@ impl TryFrom<PathModifier> for super::PathModifier {
 
     fn try_from(written: PathModifier) -> Result<Self, Misfit> {
         match (written.type_, written.replace_full_path, written.replace_prefix_match) {
-            (PathModifierType::ReplaceFullPath, Some(path), None) => Ok(Self::ReplaceFullPath(path)),
-            (PathModifierType::ReplacePrefixMatch, None, Some(path)) => Ok(Self::ReplacePrefixMatch(path)),
+            (PathModifierType::ReplaceFullPath, Some(path), None) => {
+                check_path(&path).map_err(|message| Misfit::new("replaceFullPath", message))?;
+                Ok(Self::ReplaceFullPath(path))
+            }
+            (PathModifierType::ReplacePrefixMatch, None, Some(path)) => {
+                check_path(&path).map_err(|message| Misfit::new("replacePrefixMatch", message))?;
+                Ok(Self::ReplacePrefixMatch(path))
+            }
             (PathModifierType::ReplaceFullPath, ..) => {
                 Err(Misfit::new("replaceFullPath", "the type asks for this field and no other"))
             }
@@ -240,6 +251,22 @@ impl TryFrom<PathModifier> for super::PathModifier {
                 Err(Misfit::new("replacePrefixMatch", "the type asks for this field and no other"))
             }
         }
+    }
+}
+
+/// The longest path that is written, in bytes (Gateway API).
+const MAX_PATH_BYTES: usize = 1024;
+
+/// What a request line can hold (RFC 3986, section 3.3); nothing at all stands for `/`.
+fn check_path(path: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-/._~!$&'()*+,;=:@%".contains(&byte);
+    let rooted = path.is_empty() || path.starts_with('/');
+    match rooted && path.len() <= MAX_PATH_BYTES && path.bytes().all(allowed) {
+        true => Ok(()),
+        false => Err(format!(
+            "{path:?} is not a path; it starts with /, has no ? and #, other characters are encoded as in \
+             /caf%C3%A9, and it has at most {MAX_PATH_BYTES} bytes"
+        )),
     }
 }
 
@@ -316,8 +343,51 @@ pub(super) fn found() -> StatusCode {
     StatusCode::FOUND
 }
 
-pub(super) fn cors_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    field::up_to::<MAX_CORS_ENTRIES, _, _>(deserializer)
+/// Origins (RFC 6454, section 6.2) in lower case and without the port that their scheme implies, as browsers write them.
+pub(super) fn cors_origins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let origins: Vec<String> = field::up_to::<MAX_CORS_ENTRIES, _, _>(deserializer)?;
+    let read = |origin: &String| {
+        origin_of(&origin.to_ascii_lowercase()).ok_or_else(|| {
+            D::Error::custom(format!(
+                "{origin:?} is not an origin; write * or http(s)://host(:port), where the host may start with *"
+            ))
+        })
+    };
+    origins.iter().map(read).collect()
+}
+
+fn origin_of(text: &str) -> Option<String> {
+    if text == "*" {
+        return Some(text.to_owned());
+    }
+    let (scheme, rest) = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"))?;
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port.parse::<u16>().ok().filter(|port| *port != 0)?)),
+        None => (rest, None),
+    };
+    let labels = host.strip_prefix("*.").unwrap_or(host);
+    let plain = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    if host != "*" && !labels.split('.').all(plain) {
+        return None;
+    }
+    let implied = if scheme == "http" { 80 } else { 443 };
+    Some(match port.filter(|port| *port != implied) {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    })
+}
+
+/// Names of headers, or `*`.
+pub(super) fn cors_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names: Vec<String> = field::up_to::<MAX_CORS_ENTRIES, _, _>(deserializer)?;
+    let unusable = |name: &&String| *name != "*" && field::parse_header_name(name).is_err();
+    match names.iter().find(unusable) {
+        Some(name) => Err(D::Error::custom(format!("{name:?} is not the name of a header; write one, or *"))),
+        None => Ok(names),
+    }
 }
 
 pub(super) fn cors_methods<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CorsMethods, D::Error> {
