@@ -15,6 +15,7 @@ mod attached;
 mod backend;
 mod cluster;
 mod endpoints;
+mod filters;
 mod grpc;
 mod http;
 mod inbound;
@@ -28,8 +29,9 @@ mod routes;
 mod target;
 
 pub(crate) use attached::{has_rules, means, routes_on, suits};
-pub(crate) use backend::{Changes, cluster as backend_cluster};
+pub(crate) use backend::cluster as backend_cluster;
 pub(crate) use endpoints::has_any as has_endpoints;
+pub(crate) use filters::Applied;
 pub(crate) use member::Member;
 pub(crate) use policy::{in_force as policy_in_force, not_applied as policy_not_applied};
 pub(crate) use protocol::Declared;

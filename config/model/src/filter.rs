@@ -4,6 +4,7 @@
 //! fixed order: fault, rate limits, CORS, (redirect), rewrite, mirror.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -226,6 +227,17 @@ pub enum AllowList<T> {
     Only(Vec<T>),
 }
 
+impl<T: FromStr> AllowList<T> {
+    /// The list of some words, of which `*` is everything. The error names the word that is no name.
+    pub fn of(words: &[String]) -> Result<Self, String> {
+        if words.iter().any(|word| word == "*") {
+            return Ok(Self::Any);
+        }
+        let read = |word: &String| word.parse().map_err(|_| format!("{word:?} is not a name"));
+        words.iter().map(read).collect::<Result<_, _>>().map(Self::Only)
+    }
+}
+
 /// An origin that may call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OriginMatch {
@@ -235,6 +247,30 @@ pub enum OriginMatch {
     Exact(Arc<str>),
     /// Of the whole origin, where a wildcard was written.
     Regex(Pattern),
+}
+
+impl OriginMatch {
+    /// The match of an origin. `*` alone is all of them; else it stands for the host, or for any labels in front of the
+    /// written ones, and never for a port (Gateway API, `HTTPCORSFilter.allowOrigins`).
+    pub fn of(text: &str) -> Result<Self, String> {
+        match text.split_once('*') {
+            None => Ok(Self::Exact(text.into())),
+            Some(("", "")) => Ok(Self::Any),
+            Some((before, after)) => {
+                let (before, after) = (regex::escape(before), regex::escape(after));
+                Pattern::new(&format!("{before}[^/:]+{after}")).map(Self::Regex)
+            }
+        }
+    }
+
+    /// Whether an origin, as a browser writes it, may call.
+    pub fn allows(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => **exact == *origin,
+            Self::Regex(pattern) => pattern.matches(origin),
+        }
+    }
 }
 
 /// Failures made on purpose, to see how callers take them.
@@ -315,6 +351,40 @@ pub enum Descriptor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_star_in_an_origin_stands_for_labels_and_never_for_a_port() {
+        for (written, origin, expected) in [
+            ("*", "https://anything.example:1", true),
+            ("https://a.example", "https://a.example", true),
+            ("https://a.example", "https://a.example:8443", false),
+            ("https://a.example", "http://a.example", false),
+            ("https://*.example", "https://a.b.example", true),
+            ("https://*.example", "https://example", false),
+            ("https://*.example", "https://axexample", false),
+            ("https://*.example", "https://evil.test/.example", false),
+            ("https://*.example:8443", "https://a.example:8443", true),
+            ("https://*", "https://a.example", true),
+            ("https://*", "https://a.example:1", false),
+        ] {
+            assert_eq!(OriginMatch::of(written).unwrap().allows(origin), expected, "{written} {origin}");
+        }
+    }
+
+    #[test]
+    fn shares_are_counted_as_the_standard_counts() {
+        for (numerator, denominator, expected) in [
+            (5, 100, (5, 100)),
+            (1, 3, (333_333, 1_000_000)),
+            (1, u32::MAX, (1, 1_000_000)),
+            (0, 7, (0, 1_000_000)),
+        ] {
+            let share = Share::new(numerator, denominator).unwrap().standard();
+            assert_eq!((share.numerator, share.denominator), expected);
+        }
+        assert!(Share::new(2, 1).is_none() && Share::new(0, 0).is_none());
+        assert!(Share::ALL.has(99) && !Share { numerator: 5, denominator: 100 }.has(5));
+    }
 
     /// The table of `HTTPPathModifier.replacePrefixMatch` in Gateway API.
     #[test]

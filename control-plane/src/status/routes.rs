@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use outrigger_model::codec::MAX_ROUTES;
 use outrigger_resources::route::{BackendRef, Filter, ParentRef};
-use outrigger_resources::{Kind, Object};
+use outrigger_resources::{Kind, Object, ObjectRef};
 
 use super::{ObjectStatus, Verdict, reason};
 use crate::translate::{
-    Changes, Declared, PortOf, backend_cluster, has_rules, means, missing_route_policy, routes_on,
+    Applied, Declared, PortOf, backend_cluster, has_rules, means, missing_route_policy, routes_on,
     rule_sites, suits,
 };
 use crate::world::{Held, World, parent_service, route_parents};
@@ -201,6 +201,26 @@ fn references(world: &World, verdict: &mut Verdict, object: &Object) {
                 verdict.unresolve(fault.reason, message);
             }
         }
+        let of_rule = (format!("spec.rules[{}].filters", rule.index), rule.filters);
+        let of_backends = rule.backends.iter().enumerate().map(|(index, backend)| {
+            let field = format!("spec.rules[{}].backendRefs[{index}].filters", rule.index);
+            (field, backend.filters.as_slice())
+        });
+        for (field, filters) in std::iter::once(of_rule).chain(of_backends) {
+            mirrors(world, verdict, (&field, filters), &route);
+        }
+    }
+}
+
+/// Whether every mirror can be used; requests go on without one that cannot.
+fn mirrors(world: &World, verdict: &mut Verdict, (field, filters): (&str, &[Filter]), route: &ObjectRef) {
+    for (index, filter) in filters.iter().enumerate() {
+        let Filter::RequestMirror(mirror) = filter else { continue };
+        if let Err(fault) = backend_cluster(world, &mirror.backend, route) {
+            let message =
+                format!("{field}[{index}].requestMirror.backendRef: {}; nothing is copied", fault.message);
+            verdict.unresolve(fault.reason, message);
+        }
     }
 }
 
@@ -210,6 +230,7 @@ fn rules(world: &World, verdict: &mut Verdict, object: &Object) {
         let message = "no rule of it can be used, so it takes no traffic".to_owned();
         return verdict.refuse(reason::UNSUPPORTED_VALUE, message);
     }
+    let route = object.reference();
     for (rule, site) in rules_of(object).iter().zip(rule_sites(object)) {
         if let Some(why) = missing_route_policy(world, &site) {
             let message = format!("spec.rules[{}].filters: {why}; the rule answers 500", rule.index);
@@ -218,14 +239,14 @@ fn rules(world: &World, verdict: &mut Verdict, object: &Object) {
     }
     for (position, rule) in rules_of(object).iter().enumerate() {
         let field = format!("spec.rules[{}]", rule.index);
-        if let Err(why) = Changes::of(rule.filters) {
+        if let Err(why) = Applied::of(world, &route, rule.filters) {
             verdict.invalidate(
                 reason::UNSUPPORTED_VALUE,
                 format!("{field}.filters: {why}; the rule answers 500"),
             );
         }
         for (index, backend) in rule.backends.iter().enumerate() {
-            if let Err(why) = Changes::of_backend(&backend.filters) {
+            if let Err(why) = Applied::of_backend(world, &route, &backend.filters) {
                 let message = format!("{field}.backendRefs[{index}].filters: {why}; its share answers 500");
                 verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
             }

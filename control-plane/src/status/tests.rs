@@ -109,15 +109,19 @@ fn backends_filters_and_dropped_rules_are_told_by_field() {
             "r",
             &format!(
                 "{{{PARENT}, rules: [{{backendRefs: [{{name: gone, port: 80}}]}}, \
-                 {{matches: [{{path: {{value: /x}}}}], filters: [{{type: RequestRedirect, requestRedirect: {{hostname: a.example}}}}]}}]}}"
+                 {{matches: [{{path: {{value: /x}}}}], filters: [{{type: ExtensionRef, extensionRef: {{group: a.b, kind: C, name: d}}}}]}}, \
+                 {{matches: [{{path: {{value: /y}}}}], filters: [{{type: RequestMirror, requestMirror: {{backendRef: {{name: lost, port: 80}}}}}}], \
+                 backendRefs: [{{name: reviews, port: 80, filters: [{{type: RequestRedirect, requestRedirect: {{}}}}]}}]}}]}}"
             ),
         );
     check(
         &yaml,
         &[
-            "r on reviews: ResolvedRefs BackendNotFound: spec.rules[0].backendRefs[0]: Service/shop/gone is not there",
-            "r on reviews: PartiallyInvalid UnsupportedValue: spec.rules[1].filters: filter RequestRedirect is not \
-             applied by this version; the rule answers 500",
+            "r on reviews: ResolvedRefs BackendNotFound: spec.rules[0].backendRefs[0]: Service/shop/gone is not there; \
+             spec.rules[2].filters[0].requestMirror.backendRef: Service/shop/lost is not there; nothing is copied",
+            "r on reviews: PartiallyInvalid UnsupportedValue: spec.rules[1].filters: filter ExtensionRef: C d of group \
+             \"a.b\" is not there; the rule answers 500; spec.rules[2].backendRefs[0].filters: filter RequestRedirect \
+             cannot be applied to one backendRef; give it a rule; its share answers 500",
         ],
     );
     let half = format!("{{{PARENT}, rules: [{{{BACKEND}}}, {{nonsense: 1}}]}}");
@@ -135,6 +139,18 @@ fn backends_filters_and_dropped_rules_are_told_by_field() {
         all[0].starts_with("r on reviews: Accepted UnsupportedValue: no rule of it can be used"),
         "{all:?}"
     );
+}
+
+#[test]
+fn filters_that_are_applied_are_not_told() {
+    let filters = "filters: [{type: RequestRedirect, requestRedirect: {hostname: a.example}}, \
+                   {type: CORS, cors: {allowOrigins: ['*']}}]";
+    let rewrites = "filters: [{type: URLRewrite, urlRewrite: {hostname: a.example}}, \
+                    {type: RequestMirror, requestMirror: {backendRef: {name: reviews, port: 80}}}]";
+    let rules = format!(
+        "{{{PARENT}, rules: [{{matches: [{{path: {{value: /x}}}}], {filters}}}, {{{rewrites}, {BACKEND}}}]}}"
+    );
+    check(&(service("reviews", 1) + &route("HTTPRoute", "r", &rules)), &[]);
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! From a rule to what becomes of its requests: backends, filters, and what cannot be used of them.
+//! From backendRefs to clusters, and what cannot be used of them.
 
 use std::sync::Arc;
 
-use outrigger_model::route::{Action, Backend, BackendTarget, Forward, HeaderChanges};
+use outrigger_model::route::{Action, Backend, BackendTarget, Forward};
 use outrigger_resources::external_service::{ExternalService, Resolution};
 use outrigger_resources::kubernetes::{Service, ServiceType};
-use outrigger_resources::route::{BackendObject, BackendRef, Filter, HeaderModifier};
+use outrigger_resources::route::{BackendObject, BackendRef};
 use outrigger_resources::{Kind, ObjectRef};
 
-use super::route_policy::extension;
+use super::filters::Applied;
 use super::target::{ExternalPortOf, PortOf};
 use crate::world::{World, backend_reference};
 
@@ -19,39 +19,6 @@ pub(crate) struct BackendFault {
     pub(crate) reason: &'static str,
     /// For people.
     pub(crate) message: String,
-}
-
-/// What the filters of a rule or of a backendRef do.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Changes {
-    pub(crate) request: HeaderChanges,
-    pub(crate) response: HeaderChanges,
-}
-
-impl Changes {
-    /// The changes of some filters; the first one that this version does not apply makes them unusable.
-    pub(crate) fn of(filters: &[Filter]) -> Result<Self, String> {
-        let mut changes = Self::default();
-        for filter in filters {
-            match filter {
-                Filter::RequestHeaderModifier(modifier) => add(&mut changes.request, modifier),
-                Filter::ResponseHeaderModifier(modifier) => add(&mut changes.response, modifier),
-                Filter::ExtensionRef { .. } if extension(filter).is_some() => {}
-                other => return Err(format!("filter {} is not applied by this version", word(other))),
-            }
-        }
-        Ok(changes)
-    }
-
-    /// The same for one backend, for which a RoutePolicy cannot be.
-    pub(crate) fn of_backend(filters: &[Filter]) -> Result<Self, String> {
-        match filters.iter().find_map(extension) {
-            Some(name) => {
-                Err(format!("filter ExtensionRef names RoutePolicy {name}, which is for whole rules"))
-            }
-            None => Self::of(filters),
-        }
-    }
 }
 
 /// What becomes of requests that go to these backends.
@@ -103,17 +70,18 @@ pub(crate) fn cluster(
 
 fn share(world: &World, backend: &BackendRef, route: &ObjectRef) -> Backend {
     let cluster = cluster(world, &backend.object, route).map_err(|fault| fault.message);
-    let usable = cluster.and_then(|cluster| Ok((cluster, Changes::of_backend(&backend.filters)?)));
-    let (target, changes) = match usable {
-        Ok((cluster, changes)) => (BackendTarget::Cluster(cluster), changes),
-        Err(why) => (BackendTarget::Invalid(why.into()), Changes::default()),
+    let usable =
+        cluster.and_then(|cluster| Ok((cluster, Applied::of_backend(world, route, &backend.filters)?)));
+    let (target, applied) = match usable {
+        Ok((cluster, applied)) => (BackendTarget::Cluster(cluster), applied),
+        Err(why) => (BackendTarget::Invalid(why.into()), Applied::default()),
     };
     Backend {
         target,
         weight: backend.weight,
-        request_headers: changes.request,
-        response_headers: changes.response,
-        filters: None,
+        request_headers: applied.request.clone(),
+        response_headers: applied.response.clone(),
+        filters: applied.into_filters(),
     }
 }
 
@@ -141,24 +109,4 @@ fn external_cluster(external: &ExternalService, port: Option<u16>) -> Result<Arc
     let found =
         ExternalPortOf::find(external, host.clone(), port).ok_or_else(|| format!("has no port {port}"))?;
     Ok(found.destination().cluster_name().into())
-}
-
-/// A name occurs once in a modifier; a later modifier overrides an earlier one by being applied after it.
-fn add(changes: &mut HeaderChanges, modifier: &HeaderModifier) {
-    changes.remove.extend(modifier.remove.iter().cloned());
-    changes.set.extend(modifier.set.iter().cloned());
-    changes.add.extend(modifier.add.iter().cloned());
-}
-
-fn word(filter: &Filter) -> &'static str {
-    match filter {
-        Filter::RequestHeaderModifier(_) => "RequestHeaderModifier",
-        Filter::ResponseHeaderModifier(_) => "ResponseHeaderModifier",
-        Filter::RequestRedirect(_) => "RequestRedirect",
-        Filter::UrlRewrite(_) => "URLRewrite",
-        Filter::RequestMirror(_) => "RequestMirror",
-        Filter::Cors(_) => "CORS",
-        Filter::ExternalAuth { .. } => "ExternalAuth",
-        Filter::ExtensionRef { .. } => "ExtensionRef",
-    }
 }

@@ -3,11 +3,11 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use outrigger_model::route::{Action, PathMatch, Pattern, Route, RouteMatch};
+use outrigger_model::route::{PathMatch, Pattern, Route, RouteMatch};
 use outrigger_resources::route::{Expression, GrpcMatch, GrpcMethodMatch, GrpcRoute, GrpcRule};
 use outrigger_resources::{Kind, ObjectRef};
 
-use super::backend::{Changes, action};
+use super::filters::Rule;
 use super::http::headers;
 use super::order::{Place, in_order};
 use super::route_policy::{self, RuleSite, Site};
@@ -33,7 +33,8 @@ pub(super) fn routes(world: &World, port: PortOf<'_>, routes: &[&GrpcRoute]) -> 
     let mut ranked = Vec::new();
     for (route_index, route) in routes.iter().enumerate() {
         for rule in &route.spec.rules {
-            let template = route_policy::apply(world, &site(port, route, rule), template(world, route, rule));
+            let template =
+                route_policy::apply(world, &site(port, route, rule), template(world, port, route, rule));
             for (match_index, matches) in rule.matches.iter().enumerate() {
                 let place = Place { route: route_index, rule: rule.index, matching: match_index };
                 let Some(condition) = condition(matches) else { continue };
@@ -67,22 +68,12 @@ fn site<'w>(port: PortOf<'w>, route: &GrpcRoute, rule: &'w GrpcRule) -> Site<'w>
     Site { rule: Some(rule), ..Site::of_port(port) }
 }
 
-fn template(world: &World, route: &GrpcRoute, rule: &GrpcRule) -> Route {
+fn template(world: &World, port: PortOf<'_>, route: &GrpcRoute, rule: &GrpcRule) -> Route {
     let meta = &route.meta;
     let object =
         ObjectRef { kind: Kind::GrpcRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
-    let (changes, action) = match Changes::of(&rule.filters) {
-        Ok(changes) => (changes, action(world, &rule.backend_refs, &object)),
-        Err(why) => (Changes::default(), Action::NoBackend { why: why.into() }),
-    };
-    Route {
-        object: Arc::from(object.to_string()),
-        matches: RouteMatch::default(),
-        action,
-        request_headers: changes.request,
-        response_headers: changes.response,
-        filters: None,
-    }
+    let common = Rule { object: &object, filters: &rule.filters, backends: &rule.backend_refs };
+    common.route(world, port.port.port)
 }
 
 fn condition(matches: &GrpcMatch) -> Option<RouteMatch> {

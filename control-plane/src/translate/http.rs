@@ -1,7 +1,6 @@
 //! HTTPRoutes in the order in which their matches count.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_model::policy::RetryPolicy;
@@ -13,7 +12,7 @@ use outrigger_resources::route::{
 };
 use outrigger_resources::{Kind, ObjectRef};
 
-use super::backend::{Changes, action};
+use super::filters::Rule;
 use super::route_policy::{self, RuleSite, Site};
 use super::target::PortOf;
 use crate::world::World;
@@ -47,7 +46,8 @@ pub(super) fn routes(world: &World, port: PortOf<'_>, routes: &[&HttpRoute]) -> 
     let mut ranked = Vec::new();
     for (route_index, route) in routes.iter().enumerate() {
         for rule in &route.spec.rules {
-            let template = route_policy::apply(world, &site(port, route, rule), template(world, route, rule));
+            let template =
+                route_policy::apply(world, &site(port, route, rule), template(world, port, route, rule));
             for (match_index, matches) in rule.matches.iter().enumerate() {
                 let place =
                     super::order::Place { route: route_index, rule: rule.index, matching: match_index };
@@ -82,22 +82,13 @@ fn site<'w>(port: PortOf<'w>, route: &HttpRoute, rule: &'w HttpRule) -> Site<'w>
 }
 
 /// What a rule does, still without its matches.
-fn template(world: &World, route: &HttpRoute, rule: &HttpRule) -> Route {
+fn template(world: &World, port: PortOf<'_>, route: &HttpRoute, rule: &HttpRule) -> Route {
     let meta = &route.meta;
     let object =
         ObjectRef { kind: Kind::HttpRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
-    let (changes, action) = match Changes::of(&rule.filters) {
-        Ok(changes) => (changes, action(world, &rule.backend_refs, &object)),
-        Err(why) => (Changes::default(), Action::NoBackend { why: why.into() }),
-    };
-    Route {
-        object: Arc::from(object.to_string()),
-        matches: RouteMatch::default(),
-        action: with_timeouts(action, rule),
-        request_headers: changes.request,
-        response_headers: changes.response,
-        filters: None,
-    }
+    let common = Rule { object: &object, filters: &rule.filters, backends: &rule.backend_refs };
+    let route = common.route(world, port.port.port);
+    Route { action: with_timeouts(route.action, rule), ..route }
 }
 
 fn with_timeouts(action: Action, rule: &HttpRule) -> Action {
@@ -107,7 +98,7 @@ fn with_timeouts(action: Action, rule: &HttpRule) -> Action {
             forward.retry = retry_policy(rule.retry.as_ref(), rule.timeouts);
             Action::Forward(forward)
         }
-        no_backend => no_backend,
+        answered => answered,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::world::samples::{service, world};
 
 mod affects;
 mod destinations;
+mod filters;
 mod grants;
 mod order;
 mod route_policies;
@@ -146,7 +147,9 @@ fn filters_are_applied_or_their_rule_answers_500() {
       port: 80
       filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-d, value: '4'}]}}]
   - matches: [{path: {value: /b}}]
-    filters: [{type: RequestRedirect, requestRedirect: {hostname: example.com}}]",
+    filters: [{type: ExternalAuth, externalAuth: {protocol: GRPC, backendRef: {name: a, port: 80}, grpc: {}}}]
+  - matches: [{path: {value: /c}}]
+    filters: [{type: ExtensionRef, extensionRef: {group: example.com, kind: Magic, name: x}}]",
         );
     check(
         &yaml,
@@ -154,7 +157,8 @@ fn filters_are_applied_or_their_rule_answers_500() {
         "reviews.shop:80
          HTTPRoute/shop/r: /a/* -> outbound|80|reviews.shop.svc.cluster.local x1 request(x-d=4) \
          request(-x-c x-a=1 +x-b=2) response(-server)
-         HTTPRoute/shop/r: /b/* -> 500 filter RequestRedirect is not applied by this version",
+         HTTPRoute/shop/r: /b/* -> 500 filter ExternalAuth is not applied by this version
+         HTTPRoute/shop/r: /c/* -> 500 filter ExtensionRef: Magic x of group \"example.com\" is not there",
     );
 }
 

@@ -102,7 +102,7 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
             let parents = route_parents(object).iter().filter_map(|parent| parent_service(parent, namespace));
             terms.extend(parents.map(Term::RouteOf));
             for to in route_backends(object) {
-                let Some(to) = backend_reference(&to.object, namespace) else { continue };
+                let Some(to) = backend_reference(to, namespace) else { continue };
                 if to.namespace != *namespace {
                     let (from, to) = (namespace.clone(), to.namespace.clone());
                     terms.insert(Term::RouteAcross { from, to });
@@ -223,11 +223,37 @@ fn slice_terms(slice: &EndpointSlice, terms: &mut BTreeSet<Term>) {
     }
 }
 
-fn route_backends(object: &Object) -> Vec<&BackendRef> {
+/// Everything that traffic of a route goes to: by its backendRefs, or as copies.
+fn route_backends(object: &Object) -> Vec<&BackendObject> {
+    let mut backends = Vec::new();
     match object {
-        Object::HttpRoute(route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
-        Object::GrpcRoute(route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
-        Object::TcpRoute(route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).collect(),
-        _ => Vec::new(),
+        Object::HttpRoute(route) => {
+            route
+                .spec
+                .rules
+                .iter()
+                .for_each(|rule| add_backends(&rule.backend_refs, &rule.filters, &mut backends));
+        }
+        Object::GrpcRoute(route) => {
+            route
+                .spec
+                .rules
+                .iter()
+                .for_each(|rule| add_backends(&rule.backend_refs, &rule.filters, &mut backends));
+        }
+        Object::TcpRoute(route) => {
+            route.spec.rules.iter().for_each(|rule| add_backends(&rule.backend_refs, &[], &mut backends));
+        }
+        _ => {}
     }
+    backends
+}
+
+fn add_backends<'a>(refs: &'a [BackendRef], filters: &'a [Filter], to: &mut Vec<&'a BackendObject>) {
+    to.extend(refs.iter().map(|backend| &backend.object));
+    let filters = filters.iter().chain(refs.iter().flat_map(|backend| &backend.filters));
+    to.extend(filters.filter_map(|filter| match filter {
+        Filter::RequestMirror(mirror) => Some(&mirror.backend),
+        _ => None,
+    }));
 }

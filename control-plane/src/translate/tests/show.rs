@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use outrigger_model::cluster::Cluster;
 use outrigger_model::endpoint::{Endpoint, Endpoints};
+use outrigger_model::filter::{Filters, PathChange, Redirect, Rewrite, Share};
 use outrigger_model::inbound::Inbound;
 use outrigger_model::listener::{Handling, Listener, OpaqueRoute};
 use outrigger_model::resource::Resource;
@@ -54,7 +55,13 @@ fn show_config(config: &RouteConfig) -> String {
 
 fn show_route(route: &Route) -> String {
     let changes = show_changes(&route.request_headers, &route.response_headers);
-    format!("{}: {} -> {}{changes}", route.object, show_match(&route.matches), show_action(&route.action))
+    let filters = show_filters(route.filters.as_deref());
+    format!(
+        "{}: {} -> {}{changes}{filters}",
+        route.object,
+        show_match(&route.matches),
+        show_action(&route.action)
+    )
 }
 
 fn show_match(matches: &RouteMatch) -> String {
@@ -86,7 +93,7 @@ fn show_value(value: &ValueMatch) -> String {
 fn show_action(action: &Action) -> String {
     let forward = match action {
         Action::NoBackend { why } => return format!("500 {why}"),
-        Action::Redirect(redirect) => return format!("{} {redirect:?}", redirect.status),
+        Action::Redirect(redirect) => return show_redirect(redirect),
         Action::Forward(forward) => forward,
     };
     let mut text = forward.backends.iter().map(show_backend).collect::<Vec<_>>().join(", ");
@@ -108,15 +115,52 @@ fn show_action(action: &Action) -> String {
     text
 }
 
-fn show_backend(backend: &Backend) -> String {
-    let target = match &backend.target {
+fn show_redirect(redirect: &Redirect) -> String {
+    let scheme = redirect.scheme.map_or("-".to_owned(), |scheme| format!("{scheme:?}").to_lowercase());
+    let host = redirect.host.as_deref().unwrap_or("-");
+    let port = redirect.port.map_or("-".to_owned(), |port| port.to_string());
+    let path = redirect.path.as_ref().map_or("-".to_owned(), show_path);
+    format!("{} {scheme}://{host}:{port} {path}", redirect.status.as_u16())
+}
+
+fn show_path(change: &PathChange) -> String {
+    match change {
+        PathChange::Full(path) => format!("={path}"),
+        PathChange::Prefix(prefix) => format!("{prefix}/*"),
+    }
+}
+
+fn show_filters(filters: Option<&Filters>) -> String {
+    let Some(filters) = filters else { return String::new() };
+    let mut text = String::new();
+    if let Some(cors) = &filters.cors {
+        let _ = write!(text, " {cors:?}");
+    }
+    if let Some(Rewrite { host, path }) = &filters.rewrite {
+        let path = path.as_ref().map_or("-".to_owned(), show_path);
+        let _ = write!(text, " rewrite({} {path})", host.as_deref().unwrap_or("-"));
+    }
+    for mirror in &filters.mirrors {
+        let Share { numerator, denominator } = mirror.share;
+        let _ = write!(text, " mirror({} {numerator}/{denominator})", show_target(&mirror.target));
+    }
+    text
+}
+
+fn show_target(target: &BackendTarget) -> String {
+    match target {
         BackendTarget::Cluster(cluster) => cluster.to_string(),
         BackendTarget::Invalid(why) => format!("invalid({why})"),
-    };
+    }
+}
+
+fn show_backend(backend: &Backend) -> String {
     format!(
-        "{target} x{}{}",
+        "{} x{}{}{}",
+        show_target(&backend.target),
         backend.weight,
-        show_changes(&backend.request_headers, &backend.response_headers)
+        show_changes(&backend.request_headers, &backend.response_headers),
+        show_filters(backend.filters.as_deref())
     )
 }
 
