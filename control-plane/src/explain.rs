@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ::http::{HeaderMap, Method};
 use outrigger_model::inbound::Egress as EgressMode;
-use outrigger_model::listener::{Handling, Listener, OpaqueRoute};
+use outrigger_model::listener::{Handling, Listener, OpaqueRoutes};
 use outrigger_model::name::{Destination, INBOUND};
 use outrigger_model::resource::{Resource, ResourceType};
 use outrigger_model::route::{RequestHead, Route, RouteConfig, select};
@@ -76,7 +76,7 @@ pub fn explain(world: &World, question: &Question) -> Explanation {
     let found = asking.listener(&name);
     let (protocol, routes, outcome) = match found.map(|listener| listener.handling) {
         None => ("unknown", Vec::new(), asking.unknown()),
-        Some(Handling::Opaque(route)) => ("opaque", Vec::new(), asking.opaque(&route)),
+        Some(Handling::Opaque(routes)) => ("opaque", Vec::new(), asking.opaque(&routes)),
         Some(Handling::Http { route_config }) => asking.http("http", &route_config),
         Some(Handling::Detect { route_config, .. }) => asking.http("detect", &route_config),
     };
@@ -119,9 +119,17 @@ impl Asking<'_> {
         }
     }
 
-    fn opaque(self, route: &OpaqueRoute) -> Outcome {
+    /// A request without TLS has no name in it, so that no route by name is for it.
+    fn opaque(self, routes: &OpaqueRoutes) -> Outcome {
+        let route = &routes.otherwise;
         let backends = backends::opaque(self, route);
         match backends.is_empty() {
+            true if !routes.by_name.is_empty() => {
+                let object = &routes.by_name[0].route.object;
+                let why =
+                    format!("{object} is for TLS here, by its name (SNI), and this is a request without TLS");
+                Outcome::Closed { why }
+            }
             true => Outcome::Closed { why: format!("{} has no backend that can be used", route.object) },
             false => Outcome::Bytes { object: route.object.clone(), backends },
         }

@@ -87,7 +87,7 @@ fn findings(world: &World) -> Vec<ObjectStatus> {
     let trust_domain = world.trust_domain();
     for held in world.objects() {
         match &held.object {
-            Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) => {
+            Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) | Object::TlsRoute(_) => {
                 statuses.extend(routes::statuses(world, held));
             }
             Object::BackendPolicy(policy) => statuses.extend(policies::statuses(world, held, policy)),

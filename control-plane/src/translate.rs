@@ -21,6 +21,7 @@ mod http;
 mod inbound;
 mod listener;
 mod member;
+mod opaque;
 mod order;
 mod policy;
 mod protocol;
@@ -33,6 +34,7 @@ pub(crate) use backend::cluster as backend_cluster;
 pub(crate) use endpoints::has_any as has_endpoints;
 pub(crate) use filters::Applied;
 pub(crate) use member::Member;
+pub(crate) use opaque::taken_names;
 pub(crate) use policy::{in_force as policy_in_force, not_applied as policy_not_applied};
 pub(crate) use protocol::Declared;
 pub(crate) use route_policy::{

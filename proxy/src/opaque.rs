@@ -47,8 +47,8 @@ const NOBODY: TcpLabels =
     TcpLabels { way: Way::Inbound, protection: Protection::Plaintext, peer: 0, service: 0, endpoint: 0 };
 
 /// Counts a connection that was refused before anything of it was served.
-pub(crate) fn refuse(worker: &Rc<Worker>) {
-    TcpRecord::open(worker, NOBODY).reason(Reason::Unauthenticated);
+pub(crate) fn refuse(worker: &Rc<Worker>, way: Way, reason: Reason) {
+    TcpRecord::open(worker, TcpLabels { way, ..NOBODY }).reason(reason);
 }
 
 /// From the local application to a destination: a backend by weight, an endpoint, and bytes.
@@ -58,7 +58,7 @@ pub(crate) async fn outbound(
     route: &OpaqueRoute,
 ) -> io::Result<()> {
     let Some(cluster) = backend(&worker, route) else {
-        TcpRecord::open(&worker, TcpLabels { way: Way::Outbound, ..NOBODY }).reason(Reason::NoBackend);
+        refuse(&worker, Way::Outbound, Reason::NoBackend);
         debug!(route.name = %route.object, reason = Reason::NoBackend.word(), "opaque connection closed");
         return Ok(());
     };
@@ -99,7 +99,7 @@ fn backend(worker: &Worker, route: &OpaqueRoute) -> Option<Arc<Cluster>> {
     let mut point = worker.with_rng(|rng| rng.u32(..route.total_weight));
     for (weight, cluster) in &route.backends {
         if point < *weight {
-            return Some(cluster.clone());
+            return cluster.clone();
         }
         point -= weight;
     }
@@ -158,7 +158,7 @@ pub(crate) async fn inbound_plaintext(
     application: SocketAddr,
 ) -> io::Result<()> {
     if is_closed(&worker) {
-        refuse(&worker);
+        refuse(&worker, Way::Inbound, Reason::Unauthenticated);
         return Ok(());
     }
     plaintext(worker, downstream, application, NOBODY).await
@@ -180,7 +180,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     if is_closed(&worker) {
-        refuse(&worker);
+        refuse(&worker, Way::Inbound, Reason::Unauthenticated);
         return Ok(());
     }
     let peer = worker.shared.telemetry.peer_label(&peer);

@@ -67,13 +67,13 @@ pub enum Handling {
     /// HTTP only.
     Http(Arc<Routes>),
     /// Bytes only.
-    Opaque(Arc<OpaqueRoute>),
+    Opaque(Arc<OpaqueRoutes>),
     /// By what the client sends.
     Detect {
         /// For HTTP.
         http: Arc<Routes>,
         /// For everything else.
-        opaque: Arc<OpaqueRoute>,
+        opaque: Arc<OpaqueRoutes>,
     },
 }
 
@@ -164,6 +164,24 @@ pub struct Backend {
     pub filters: Option<Box<Filters>>,
 }
 
+/// All ways of opaque connections to a destination.
+#[derive(Debug)]
+pub struct OpaqueRoutes {
+    /// By the name that a TLS client asks for; mostly empty.
+    pub by_name: Vec<NamedRoute>,
+    /// Of everything that no name is for.
+    pub otherwise: Arc<OpaqueRoute>,
+}
+
+/// The way of TLS connections to some names.
+#[derive(Debug)]
+pub struct NamedRoute {
+    /// Names and `*.` ends of names in lower case; empty for any TLS connection.
+    pub hosts: Vec<Arc<str>>,
+    /// Where they go.
+    pub route: Arc<OpaqueRoute>,
+}
+
 /// Where opaque connections go.
 #[derive(Debug)]
 pub struct OpaqueRoute {
@@ -171,8 +189,8 @@ pub struct OpaqueRoute {
     pub object: Arc<str>,
     /// The number telemetry knows the object by.
     pub label: u32,
-    /// By weight; empty refuses.
-    pub backends: Vec<(u32, Arc<Cluster>)>,
+    /// By weight; empty refuses, and so does a share without a cluster.
+    pub backends: Vec<(u32, Option<Arc<Cluster>>)>,
     /// The sum of all weights, 0 when empty.
     pub total_weight: u32,
 }
@@ -201,6 +219,36 @@ impl Snapshot {
     }
 }
 
+impl OpaqueRoutes {
+    /// Every route, those by name first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<OpaqueRoute>> {
+        self.by_name.iter().map(|named| &named.route).chain(std::iter::once(&self.otherwise))
+    }
+
+    /// The way of a TLS connection: the exact name, else the longest `*.` end, else the way that asks for no name. `name`
+    /// is in lower case; `None` when the client asks for none.
+    pub fn of_tls(&self, name: Option<&str>) -> &Arc<OpaqueRoute> {
+        let best = self.by_name.iter().filter_map(|named| Some((named.fit(name)?, named)));
+        // The first of equals counts, but no two routes have the same name.
+        best.max_by_key(|(fit, _)| *fit).map_or(&self.otherwise, |(_, named)| &named.route)
+    }
+}
+
+impl NamedRoute {
+    /// How well it is for a name: the length of what fits, an exact name before any end of one.
+    fn fit(&self, name: Option<&str>) -> Option<usize> {
+        if self.hosts.is_empty() {
+            return Some(0);
+        }
+        let name = name?;
+        let fits = self.hosts.iter().filter_map(|host| match host.strip_prefix('*') {
+            None => (**host == *name).then_some(usize::MAX),
+            Some(end) => (name.len() > end.len() && name.ends_with(end)).then_some(end.len()),
+        });
+        fits.max()
+    }
+}
+
 impl Forward {
     /// The backend that a number below the total weight falls on.
     pub fn backend(&self, mut point: u32) -> &Backend {
@@ -212,5 +260,50 @@ impl Forward {
             point -= backend.weight;
         }
         &self.backends[last]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(object: &str) -> Arc<OpaqueRoute> {
+        Arc::new(OpaqueRoute { object: object.into(), label: 0, backends: Vec::new(), total_weight: 0 })
+    }
+
+    fn routes(named: &[(&str, &[&str])]) -> OpaqueRoutes {
+        let named = named.iter().map(|(object, hosts)| NamedRoute {
+            hosts: hosts.iter().map(|host| Arc::from(*host)).collect(),
+            route: route(object),
+        });
+        OpaqueRoutes { by_name: named.collect(), otherwise: route("otherwise") }
+    }
+
+    #[test]
+    fn the_most_specific_name_decides() {
+        let closed = routes(&[
+            ("wide", &["*.example"]),
+            ("narrow", &["*.shop.example", "x.example"]),
+            ("exact", &["a.shop.example"]),
+        ]);
+        let mut open = routes(&[("any", &[]), ("exact", &["a.shop.example"])]);
+        for (name, expected) in [
+            (Some("a.shop.example"), "exact"),
+            (Some("b.shop.example"), "narrow"),
+            (Some("c.b.shop.example"), "narrow"),
+            (Some("shop.example"), "wide"),
+            (Some("x.example"), "narrow"),
+            (Some("y.x.example"), "wide"),
+            (Some("example"), "otherwise"),
+            (Some(".example"), "otherwise"),
+            (Some("aexample"), "otherwise"),
+            (Some("a.shop.example.org"), "otherwise"),
+            (None, "otherwise"),
+        ] {
+            assert_eq!(&*closed.of_tls(name).object, expected, "{name:?}");
+            let with_any = if expected == "exact" { "exact" } else { "any" };
+            assert_eq!(&*open.of_tls(name).object, with_any, "{name:?}");
+            open.by_name.reverse();
+        }
     }
 }

@@ -6,6 +6,10 @@ use outrigger_base::tls::MESH_MARK;
 use outrigger_model::inbound::{MtlsMode, Protocol};
 use rustls::server::Acceptor;
 
+mod hello;
+
+pub use hello::{ServerName, server_name};
+
 /// No more than this many bytes are looked at to tell HTTP from everything else.
 pub const SNIFF_BYTES: usize = 1024;
 

@@ -39,6 +39,8 @@ pub const MAX_ROUTE_PARTS: usize = 100_000;
 pub const MAX_PATTERNS: usize = 1_000;
 /// The most backends of one route, HTTP or opaque.
 pub const MAX_BACKENDS: usize = 100;
+/// The most names by which the opaque connections of one listener are told apart.
+pub const MAX_SERVER_NAMES: usize = 1_000;
 /// The most header conditions, and the most query conditions, of one route.
 pub const MAX_MATCHES: usize = 64;
 /// The most fields that one set of header changes removes, and the most that it sets and adds.

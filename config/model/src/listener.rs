@@ -20,15 +20,35 @@ pub enum Handling {
         /// The name of the `RouteConfiguration`.
         route_config: Arc<str>,
     },
-    /// Bytes, never looked into.
-    Opaque(OpaqueRoute),
+    /// Bytes, never looked into beyond the name that a TLS client asks for.
+    Opaque(OpaqueRoutes),
     /// HTTP when the first bytes say so, otherwise opaque.
     Detect {
         /// The name of the `RouteConfiguration` for HTTP.
         route_config: Arc<str>,
         /// Where everything else goes.
-        opaque: OpaqueRoute,
+        opaque: OpaqueRoutes,
     },
+}
+
+/// All ways of opaque connections to one destination: TLS by the name that the client asks for (SNI), everything else,
+/// and TLS with no other name, one way. TLS is never opened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpaqueRoutes {
+    /// Ways of TLS connections, at most [`crate::codec::MAX_SERVER_NAMES`] names in all; no two have the same name. Mostly empty.
+    pub by_name: Vec<NamedRoute>,
+    /// The way of what no name is for.
+    pub otherwise: OpaqueRoute,
+}
+
+/// The way of TLS connections to some names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedRoute {
+    /// Host names, or `*.` and the end of them, in lower case. The longest that fits counts. Empty: any TLS connection that
+    /// no name is for.
+    pub hosts: Vec<Arc<str>>,
+    /// Where it goes.
+    pub route: OpaqueRoute,
 }
 
 /// Where opaque connections go: clusters by weight. Without a usable one connections are closed.
@@ -59,10 +79,24 @@ impl Listener {
     }
 
     /// Where opaque connections go, if it takes them.
-    pub fn opaque(&self) -> Option<&OpaqueRoute> {
+    pub fn opaque(&self) -> Option<&OpaqueRoutes> {
         match &self.handling {
             Handling::Opaque(route) | Handling::Detect { opaque: route, .. } => Some(route),
             Handling::Http { .. } => None,
         }
+    }
+}
+
+impl OpaqueRoutes {
+    /// Every route, those by name first.
+    pub fn all(&self) -> impl Iterator<Item = &OpaqueRoute> {
+        self.by_name.iter().map(|named| &named.route).chain(std::iter::once(&self.otherwise))
+    }
+}
+
+impl From<OpaqueRoute> for OpaqueRoutes {
+    /// One way for every connection.
+    fn from(otherwise: OpaqueRoute) -> Self {
+        Self { by_name: Vec::new(), otherwise }
     }
 }

@@ -245,6 +245,14 @@ pub(crate) fn header_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     parse_header_name(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
+/// A host name, or `*.` and the end of one, which stands for all names that end so and have at least one label more.
+pub(crate) fn parse_host_pattern(text: &str) -> Result<Arc<str>, String> {
+    match text.strip_prefix("*.") {
+        None => parse_host(text),
+        Some(end) => parse_host(end).map(|end| format!("*.{end}").into()),
+    }
+}
+
 /// A host name, in lower case without a trailing dot.
 pub(crate) fn parse_host(text: &str) -> Result<Arc<str>, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();

@@ -10,7 +10,7 @@ use crate::external_service::ExternalService;
 use crate::kubernetes::{EndpointSlice, Namespace, Pod, Service, ServiceAccount};
 use crate::mesh_config::MeshConfig;
 use crate::reference_grant::ReferenceGrant;
-use crate::route::{GrpcRoute, HttpRoute, TcpRoute};
+use crate::route::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute};
 use crate::route_policy::RoutePolicy;
 use crate::workload::Workload;
 
@@ -28,6 +28,7 @@ pub enum Object {
     HttpRoute(HttpRoute),
     GrpcRoute(GrpcRoute),
     TcpRoute(TcpRoute),
+    TlsRoute(TlsRoute),
     BackendPolicy(BackendPolicy),
     RoutePolicy(RoutePolicy),
     MeshConfig(MeshConfig),
@@ -108,6 +109,7 @@ impl Object {
             Self::HttpRoute(object) => &object.meta,
             Self::GrpcRoute(object) => &object.meta,
             Self::TcpRoute(object) => &object.meta,
+            Self::TlsRoute(object) => &object.meta,
             Self::BackendPolicy(object) => &object.meta,
             Self::RoutePolicy(object) => &object.meta,
             Self::MeshConfig(object) => &object.meta,
@@ -128,6 +130,7 @@ impl Object {
             Self::HttpRoute(_) => Kind::HttpRoute,
             Self::GrpcRoute(_) => Kind::GrpcRoute,
             Self::TcpRoute(_) => Kind::TcpRoute,
+            Self::TlsRoute(_) => Kind::TlsRoute,
             Self::BackendPolicy(_) => Kind::BackendPolicy,
             Self::RoutePolicy(_) => Kind::RoutePolicy,
             Self::MeshConfig(_) => Kind::MeshConfig,

@@ -6,6 +6,7 @@ mod filter;
 mod grpc;
 mod http;
 mod tcp;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub use http::{
     ValueMatch,
 };
 pub use tcp::{TcpRoute, TcpRouteSpec, TcpRule};
+pub(crate) use tls::ServerNames;
+pub use tls::{TlsRoute, TlsRouteSpec};
 
 /// What a route is attached to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
@@ -88,7 +91,7 @@ pub struct BackendRef {
     pub object: BackendObject,
     /// Its share of the sum of weights: 1 unless written, 0 to 1,000,000; 0 is no traffic.
     pub weight: u32,
-    /// What is done to this share only; always empty in a TCPRoute.
+    /// What is done to this share only; always empty in a TCPRoute and in a TLSRoute.
     pub filters: Vec<Filter>,
 }
 

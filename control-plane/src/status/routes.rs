@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use outrigger_model::codec::MAX_ROUTES;
-use outrigger_resources::route::{BackendRef, Filter, ParentRef};
+use outrigger_resources::route::{BackendRef, Filter, ParentRef, TcpRule, TlsRoute};
 use outrigger_resources::{Kind, Object, ObjectRef};
 
 use super::{ObjectStatus, Verdict, reason};
 use crate::translate::{
     Applied, Declared, PortOf, backend_cluster, has_rules, means, missing_route_policy, routes_on,
-    rule_sites, suits,
+    rule_sites, suits, taken_names,
 };
 use crate::world::{Held, World, parent_service, route_parents};
+
+/// Which kinds of routes come before all others on a port, the first before the second and so on.
+const RANKS: [Kind; 3] = [Kind::GrpcRoute, Kind::HttpRoute, Kind::TlsRoute];
 
 /// One status for each parent of a route; one for the route itself when it has none.
 pub(super) fn statuses(world: &World, held: &Arc<Held>) -> Vec<ObjectStatus> {
@@ -67,6 +70,34 @@ fn attachment(world: &World, verdict: &mut Verdict, held: &Arc<Held>, parent: &P
     }
     for port in ports {
         repeated_matches(world, verdict, held, port);
+        repeated_names(world, verdict, held, port);
+    }
+}
+
+/// Says which hostnames of a TLSRoute an older one has as well.
+fn repeated_names(world: &World, verdict: &mut Verdict, held: &Arc<Held>, port: PortOf<'_>) {
+    let Object::TlsRoute(route) = &held.object else { return };
+    let peers = peers(world, held, port);
+    let older: Vec<&TlsRoute> = peers
+        .iter()
+        .filter(|peer| peer.age < held.age)
+        .filter_map(|peer| match &peer.object {
+            Object::TlsRoute(route) => Some(route),
+            _ => None,
+        })
+        .collect();
+    let taken = taken_names(route, &older);
+    if taken.is_empty() {
+        return;
+    }
+    let number = port.port.port;
+    let message = format!(
+        "spec.hostnames: {} on port {number} are those of an older TLSRoute, which counts",
+        taken.join(", ")
+    );
+    match taken.len() >= route.spec.hostnames.len().max(1) {
+        true => verdict.refuse(reason::CONFLICTED, message),
+        false => verdict.invalidate(reason::CONFLICTED, message),
     }
 }
 
@@ -80,8 +111,7 @@ fn obstacle(world: &World, held: &Arc<Held>, port: PortOf<'_>) -> Option<(&'stat
         return Some((reason::NOT_ALLOWED_BY_LISTENERS, message));
     }
     let peers = peers(world, held, port);
-    let rank =
-        |kind: Kind| [Kind::GrpcRoute, Kind::HttpRoute].iter().position(|known| *known == kind).unwrap_or(2);
+    let rank = |kind: Kind| RANKS.iter().position(|known| *known == kind).unwrap_or(RANKS.len());
     let higher = peers.iter().find(|peer| rank(peer.object.kind()) < rank(kind));
     let older = peers.first().filter(|first| kind == Kind::TcpRoute && first.age < held.age);
     let winner = higher.or(older)?;
@@ -177,18 +207,14 @@ fn rules_of(object: &Object) -> Vec<Rule<'_>> {
             });
             view.collect()
         }
-        Object::TcpRoute(route) => {
-            let rules = route.spec.rules.iter();
-            let view = rules.map(|rule| Rule {
-                index: rule.index,
-                filters: &[],
-                backends: &rule.backend_refs,
-                is_sticky: false,
-            });
-            view.collect()
-        }
+        Object::TcpRoute(route) => route.spec.rules.iter().map(opaque_rule).collect(),
+        Object::TlsRoute(route) => route.spec.rules.iter().map(opaque_rule).collect(),
         _ => Vec::new(),
     }
+}
+
+fn opaque_rule(rule: &TcpRule) -> Rule<'_> {
+    Rule { index: rule.index, filters: &[], backends: &rule.backend_refs, is_sticky: false }
 }
 
 /// Whether every backendRef can be used.
@@ -255,11 +281,9 @@ fn rules(world: &World, verdict: &mut Verdict, object: &Object) {
             let message = format!("{field}.sessionPersistence is not applied by this version");
             verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
         }
-        if position > 0 && object.kind() == Kind::TcpRoute {
-            verdict.invalidate(
-                reason::UNSUPPORTED_VALUE,
-                format!("{field}: only the first rule of a TCPRoute counts"),
-            );
+        if position > 0 && matches!(object.kind(), Kind::TcpRoute | Kind::TlsRoute) {
+            let message = format!("{field}: only the first rule of a {} counts", object.kind());
+            verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
         }
     }
 }

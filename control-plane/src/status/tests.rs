@@ -90,6 +90,39 @@ fn a_route_says_why_a_parent_does_not_take_it() {
 }
 
 #[test]
+fn a_tls_route_says_which_of_its_names_are_taken() {
+    let tls = |name: &str, hosts: &str| {
+        route("TLSRoute", name, &format!("{{{PARENT}, hostnames: [{hosts}], rules: [{{{BACKEND}}}]}}"))
+    };
+    let yaml = service("reviews", 1).replace("name: http", "name: tls")
+        + &tls("a", "x.example")
+        + &tls("b", "x.example, y.example")
+        + &tls("c", "x.example")
+        + &tls("d", "")
+        + &tls("e", "");
+    let taken = |names: &str| {
+        format!("spec.hostnames: {names} on port 80 are those of an older TLSRoute, which counts")
+    };
+    check(
+        &yaml,
+        &[
+            &format!("b on reviews: PartiallyInvalid Conflicted: {}", taken("x.example")),
+            &format!("c on reviews: Accepted Conflicted: {}", taken("x.example")),
+            &format!("e on reviews: Accepted Conflicted: {}", taken("(no hostnames)")),
+        ],
+    );
+    let tcp = route("TCPRoute", "t", &format!("{{{PARENT}, rules: [{{{BACKEND}}}, {{{BACKEND}}}]}}"));
+    let yaml = service("reviews", 1).replace("name: http", "name: tls") + &tcp + &tls("a", "x.example");
+    check(
+        &yaml,
+        &[
+            "t on reviews: Accepted Conflicted: on port 80 TLSRoute/shop/a is of a kind that comes first and counts instead",
+            "t on reviews: PartiallyInvalid UnsupportedValue: spec.rules[1]: only the first rule of a TCPRoute counts",
+        ],
+    );
+}
+
+#[test]
 fn routes_that_contradict_each_other_are_told() {
     let rules = format!("{{{PARENT}, rules: [{{{BACKEND}}}]}}");
     let yaml = service("reviews", 1) + &route("HTTPRoute", "a", &rules) + &route("HTTPRoute", "b", &rules);

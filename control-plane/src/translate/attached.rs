@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outrigger_resources::route::{GrpcRoute, HttpRoute, ParentRef, TcpRoute};
+use outrigger_resources::route::{GrpcRoute, HttpRoute, ParentRef, TcpRoute, TlsRoute};
 use outrigger_resources::{Kind, Object};
 
 use super::protocol::Declared;
@@ -18,6 +18,8 @@ pub(crate) enum Attached<'w> {
     Grpc(Vec<&'w GrpcRoute>),
     /// For HTTP requests.
     Http(Vec<&'w HttpRoute>),
+    /// For TLS connections, by name.
+    Tls(Vec<&'w TlsRoute>),
     /// For bytes; the oldest alone counts.
     Tcp(&'w TcpRoute),
 }
@@ -26,7 +28,7 @@ impl<'w> Attached<'w> {
     /// The routes in force for clients of a namespace.
     ///
     /// Routes of the client's own namespace (consumer routes) replace those of the Service's (producer routes), and
-    /// GRPCRoute stands before HTTPRoute before TCPRoute (Gateway API, GEP-1426).
+    /// GRPCRoute stands before HTTPRoute before TLSRoute before TCPRoute (Gateway API, GEP-1426).
     pub(crate) fn find(world: &'w World, port: PortOf<'w>, client_namespace: &str) -> Self {
         let routes = routes_on(world, port);
         let of = |namespace: &str| -> Vec<&'w Arc<Held>> {
@@ -47,6 +49,10 @@ impl<'w> Attached<'w> {
         let http: Vec<_> = routes.iter().filter_map(|held| http_route(held)).collect();
         if !http.is_empty() {
             return Self::Http(http);
+        }
+        let tls: Vec<_> = routes.iter().filter_map(|held| tls_route(held)).collect();
+        if !tls.is_empty() {
+            return Self::Tls(tls);
         }
         routes.iter().find_map(|held| tcp_route(held)).map_or(Self::Nothing, Self::Tcp)
     }
@@ -71,7 +77,7 @@ pub(crate) fn means(parent: &ParentRef, route_namespace: &Arc<str>, port: PortOf
 /// Whether a kind of route can be in force on a port that is declared so.
 pub(crate) fn suits(kind: Kind, declared: Declared) -> bool {
     match kind {
-        Kind::TcpRoute => declared.allows_opaque(),
+        Kind::TcpRoute | Kind::TlsRoute => declared.allows_opaque(),
         _ => declared.allows_http(),
     }
 }
@@ -82,6 +88,7 @@ pub(crate) fn has_rules(object: &Object) -> bool {
         Object::HttpRoute(route) => !route.spec.rules.is_empty(),
         Object::GrpcRoute(route) => !route.spec.rules.is_empty(),
         Object::TcpRoute(route) => !route.spec.rules.is_empty(),
+        Object::TlsRoute(route) => !route.spec.rules.is_empty(),
         _ => false,
     }
 }
@@ -102,6 +109,13 @@ fn grpc_route(held: &Held) -> Option<&GrpcRoute> {
 fn http_route(held: &Held) -> Option<&HttpRoute> {
     match &held.object {
         Object::HttpRoute(route) => Some(route),
+        _ => None,
+    }
+}
+
+fn tls_route(held: &Held) -> Option<&TlsRoute> {
+    match &held.object {
+        Object::TlsRoute(route) => Some(route),
         _ => None,
     }
 }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use outrigger_model::listener::{Handling, Listener, OpaqueBackend, OpaqueRoute};
+use outrigger_model::listener::{Handling, Listener};
+use outrigger_resources::Object;
 use outrigger_resources::kubernetes::ServicePort;
 use outrigger_resources::mesh_config::MeshConfigSpec;
-use outrigger_resources::route::TcpRoute;
-use outrigger_resources::{Kind, Object, ObjectRef};
 
 use super::attached::Attached;
-use super::backend::cluster;
+use super::opaque;
 use super::protocol::{Declared, is_opaque_port};
 use super::target::{PortOf, Target, WorkloadAt};
 use crate::world::World;
@@ -35,17 +34,15 @@ fn service_handling(world: &World, client_namespace: &str, port: PortOf<'_>) -> 
     let object = port.reference().to_string();
     match Attached::find(world, port, client_namespace) {
         Attached::Grpc(_) | Attached::Http(_) => Handling::Http { route_config: route_config(&target) },
-        Attached::Tcp(route) => Handling::Opaque(opaque_route(world, route)),
+        Attached::Tls(routes) => Handling::Opaque(opaque::by_name(world, port, &routes)),
+        Attached::Tcp(route) => Handling::Opaque(opaque::of_tcp_route(world, route).into()),
         Attached::Nothing => plain_handling(&target, declared_or_opaque(port.port, &world.mesh()), object),
     }
 }
 
 /// Without any route: by what is declared alone.
 fn plain_handling(target: &Target<'_>, declared: Declared, object: String) -> Handling {
-    let opaque = OpaqueRoute {
-        object: object.into(),
-        backends: vec![OpaqueBackend { cluster: target.canonical().cluster_name().into(), weight: 1 }],
-    };
+    let opaque = opaque::to_cluster(object, target.canonical().cluster_name()).into();
     match declared {
         Declared::Http1 | Declared::Http2 => Handling::Http { route_config: route_config(target) },
         Declared::Opaque => Handling::Opaque(opaque),
@@ -83,23 +80,4 @@ fn declared_at(world: &World, at: WorkloadAt<'_>) -> Declared {
         true => Declared::Opaque,
         false => Declared::Nothing,
     })
-}
-
-/// A backend that cannot be used takes its share with it: as there is no answer to give, the connection is closed.
-fn opaque_route(world: &World, route: &TcpRoute) -> OpaqueRoute {
-    let meta = &route.meta;
-    let object =
-        ObjectRef { kind: Kind::TcpRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
-    let refs = route.spec.rules.first().map(|rule| rule.backend_refs.as_slice()).unwrap_or_default();
-    let weighted = refs.iter().filter(|backend| backend.weight > 0);
-    let backends = weighted.map(|backend| {
-        let cluster = cluster(world, &backend.object, &object);
-        let cluster = cluster.unwrap_or_else(|fault| invalid_cluster(&fault.message));
-        OpaqueBackend { cluster, weight: backend.weight }
-    });
-    OpaqueRoute { object: object.to_string().into(), backends: backends.collect() }
-}
-
-fn invalid_cluster(why: &str) -> Arc<str> {
-    format!("{}{why}", outrigger_model::name::INVALID_CLUSTER).into()
 }

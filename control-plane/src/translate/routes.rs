@@ -34,7 +34,7 @@ fn service_routes(world: &World, client_namespace: &str, port: PortOf<'_>) -> Ve
     let mut routes = match Attached::find(world, port, client_namespace) {
         Attached::Grpc(routes) => grpc::routes(world, port, &routes),
         Attached::Http(routes) => http::routes(world, port, &routes),
-        Attached::Tcp(_) | Attached::Nothing => {
+        Attached::Tls(_) | Attached::Tcp(_) | Attached::Nothing => {
             let route = to_own_cluster(&Target::Service(port), port.reference().to_string());
             vec![route_policy::apply(world, &Site::of_port(port), route)]
         }

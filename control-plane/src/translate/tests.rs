@@ -7,6 +7,7 @@ use crate::world::samples::{service, world};
 
 mod affects;
 mod destinations;
+mod discovery;
 mod filters;
 mod grants;
 mod order;

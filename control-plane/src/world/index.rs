@@ -97,7 +97,7 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
         Object::ExternalService(external) => {
             terms.extend(external.spec.hosts.iter().cloned().map(Term::Host))
         }
-        Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) => {
+        Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) | Object::TlsRoute(_) => {
             let namespace = &object.meta().namespace;
             let parents = route_parents(object).iter().filter_map(|parent| parent_service(parent, namespace));
             terms.extend(parents.map(Term::RouteOf));
@@ -143,6 +143,7 @@ pub(crate) fn route_parents(object: &Object) -> &[ParentRef] {
         Object::HttpRoute(route) => &route.spec.parent_refs,
         Object::GrpcRoute(route) => &route.spec.parent_refs,
         Object::TcpRoute(route) => &route.spec.parent_refs,
+        Object::TlsRoute(route) => &route.spec.parent_refs,
         _ => &[],
     }
 }
@@ -228,20 +229,17 @@ fn route_backends(object: &Object) -> Vec<&BackendObject> {
     let mut backends = Vec::new();
     match object {
         Object::HttpRoute(route) => {
-            route
-                .spec
-                .rules
-                .iter()
-                .for_each(|rule| add_backends(&rule.backend_refs, &rule.filters, &mut backends));
+            let rules = route.spec.rules.iter();
+            rules.for_each(|rule| add_backends(&rule.backend_refs, &rule.filters, &mut backends));
         }
         Object::GrpcRoute(route) => {
-            route
-                .spec
-                .rules
-                .iter()
-                .for_each(|rule| add_backends(&rule.backend_refs, &rule.filters, &mut backends));
+            let rules = route.spec.rules.iter();
+            rules.for_each(|rule| add_backends(&rule.backend_refs, &rule.filters, &mut backends));
         }
         Object::TcpRoute(route) => {
+            route.spec.rules.iter().for_each(|rule| add_backends(&rule.backend_refs, &[], &mut backends));
+        }
+        Object::TlsRoute(route) => {
             route.spec.rules.iter().for_each(|rule| add_backends(&rule.backend_refs, &[], &mut backends));
         }
         _ => {}

@@ -93,7 +93,7 @@ pub(crate) fn any_object() -> impl Strategy<Value = String> {
 }
 
 fn any_route() -> impl Strategy<Value = String> {
-    let kinds = any_of(&["HTTPRoute", "GRPCRoute", "TCPRoute"]);
+    let kinds = any_of(&["HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"]);
     let backends = any_of(&["kind: Service", "group: outrigger.dev, kind: ExternalService"]);
     let target = (backends, any_of(&["s0", "s1", "x0", "s0, namespace: a", "s0, namespace: b"]));
     (any_name("r"), kinds, any_name("s"), target, any_of(FILTERS)).prop_map(

@@ -69,7 +69,9 @@ impl Edges<'_> {
                 self.destination(&object.reference());
                 self.routes_to(&object.reference());
             }
-            Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) => self.route(object),
+            Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) | Object::TlsRoute(_) => {
+                self.route(object);
+            }
             Object::BackendPolicy(policy) => {
                 for target in &policy.spec.target_refs {
                     if let Some(target) = policy_target(target, &policy.meta.namespace) {

@@ -21,7 +21,9 @@ use tracing::warn;
 use super::peek::{self, DETECT_WITHIN, FIRST_BYTES_WITHIN};
 use crate::http::{self, Direction, Downstream, DownstreamSecurity, Held};
 use crate::opaque;
+use crate::reason::Reason;
 use crate::sniff::{InboundTls, SNIFF_BYTES, Sniffed, inbound_tls, sniff};
+use crate::telemetry::Way;
 use crate::upstream::HttpVersion;
 use crate::worker::Worker;
 
@@ -108,7 +110,7 @@ async fn plaintext(
             Ok(())
         }
         None if rules.mtls == MtlsMode::Strict => {
-            opaque::refuse(&worker);
+            opaque::refuse(&worker, Way::Inbound, Reason::Unauthenticated);
             warn!(downstream.addr = %accepted.peer, local.addr = %accepted.local, reason = "unauthenticated",
                 "plaintext refused: this workload takes mutual TLS only");
             Ok(())
@@ -127,7 +129,7 @@ async fn handshake(worker: Rc<Worker>, accepted: Accepted) -> io::Result<()> {
     match secured {
         Ok((tls, identity)) => serve(worker, tls, Place { peer, local, application, held }, identity).await,
         Err(why) => {
-            opaque::refuse(&worker);
+            opaque::refuse(&worker, Way::Inbound, Reason::Unauthenticated);
             warn!(downstream.addr = %peer, local.addr = %local, reason = "unauthenticated", why, "mutual TLS refused");
             Ok(())
         }

@@ -14,8 +14,10 @@ use super::peek::{self, DETECT_WITHIN, FIRST_BYTES_WITHIN};
 use crate::demand::InUse;
 use crate::http::{self, Direction, Downstream, DownstreamSecurity, Held};
 use crate::opaque;
-use crate::snapshot::{Destination, DestinationId, Handling, OpaqueRoute, Snapshot};
-use crate::sniff::Sniffed;
+use crate::reason::Reason;
+use crate::snapshot::{Destination, DestinationId, Handling, OpaqueRoute, OpaqueRoutes, Snapshot};
+use crate::sniff::{ServerName, Sniffed, server_name};
+use crate::telemetry::Way;
 use crate::upstream::HttpVersion;
 use crate::worker::Worker;
 
@@ -33,7 +35,7 @@ enum Next {
     Http(HttpVersion),
     Opaque(Arc<OpaqueRoute>),
     PassThrough,
-    Close(&'static str),
+    Close { reason: Reason, why: &'static str },
 }
 
 pub(super) async fn handle(
@@ -60,8 +62,10 @@ pub(super) async fn handle(
         (Next::PassThrough, _) => {
             Box::pin(opaque::pass_through(worker, accepted.stream, accepted.local)).await
         }
-        (Next::Close(why), _) => {
-            warn!(downstream.addr = %accepted.peer, original_dst = %accepted.local, why, "connection closed");
+        (Next::Close { reason, why }, _) => {
+            opaque::refuse(&worker, Way::Outbound, reason);
+            let (peer, dialled) = (accepted.peer, accepted.local);
+            warn!(downstream.addr = %peer, original_dst = %dialled, reason = reason.word(), why, "connection closed");
             Ok(())
         }
         (Next::Http(_), None) => Ok(()),
@@ -105,23 +109,53 @@ async fn next(
     let stream = &accepted.stream;
     match destination.map(|destination| &destination.handling) {
         Some(Handling::Http(_)) => Ok(Next::Http(declared_http(stream).await?)),
-        Some(Handling::Opaque(route)) => Ok(Next::Opaque(route.clone())),
+        Some(Handling::Opaque(routes)) => opaque_way(stream, routes).await,
         Some(Handling::Detect { opaque, .. }) => {
             if snapshot.mesh.opaque_ports.contains(&accepted.local.port()) {
-                return Ok(Next::Opaque(opaque.clone()));
+                return opaque_way(stream, opaque).await;
             }
             Ok(match peek::protocol(stream, DETECT_WITHIN).await? {
                 Some(Sniffed::Http1) => Next::Http(HttpVersion::Http1),
                 Some(Sniffed::Http2) => Next::Http(HttpVersion::Http2),
-                _ => Next::Opaque(opaque.clone()),
+                _ => return opaque_way(stream, opaque).await,
             })
         }
         // An explicit listener without a destination answers in HTTP, so that people see why.
         Some(Handling::Pending | Handling::Unknown) | None if pinned => Ok(undecided(stream).await?),
         _ if snapshot.mesh.egress == Egress::Deny => {
-            Ok(Next::Close("the mesh does not know the destination, and MeshConfig says egress: Deny"))
+            let why = "the mesh does not know the destination, and MeshConfig says egress: Deny";
+            Ok(Next::Close { reason: Reason::NoRoute, why })
         }
         _ => Ok(Next::PassThrough),
+    }
+}
+
+/// The way of an opaque connection. Nothing of it is looked at unless a name in TLS decides.
+async fn opaque_way(stream: &TcpStream, routes: &OpaqueRoutes) -> io::Result<Next> {
+    if routes.by_name.is_empty() {
+        return Ok(Next::Opaque(routes.otherwise.clone()));
+    }
+    // When only names lead somewhere, a client has its time to say one.
+    let refuses = routes.otherwise.backends.is_empty();
+    let within = if refuses { FIRST_BYTES_WITHIN } else { DETECT_WITHIN };
+    let mut way = &routes.otherwise;
+    if peek::protocol(stream, within).await? == Some(Sniffed::Tls) {
+        let name = peek::hello(stream, FIRST_BYTES_WITHIN, |bytes| match server_name(bytes) {
+            ServerName::NeedMore => None,
+            ServerName::Name(name) => Some(Some(name)),
+            ServerName::Nothing => Some(None),
+        });
+        way = match name.await? {
+            Some(name) => routes.of_tls(name.as_deref()),
+            None => &routes.otherwise,
+        };
+    }
+    match way.backends.is_empty() && Arc::ptr_eq(way, &routes.otherwise) {
+        true => Ok(Next::Close {
+            reason: Reason::NoRoute,
+            why: "no TLS name (SNI) that a route of the destination has",
+        }),
+        false => Ok(Next::Opaque(way.clone())),
     }
 }
 
@@ -129,7 +163,10 @@ async fn undecided(stream: &TcpStream) -> io::Result<Next> {
     Ok(match peek::protocol(stream, FIRST_BYTES_WITHIN).await? {
         Some(Sniffed::Http1) => Next::Http(HttpVersion::Http1),
         Some(Sniffed::Http2) => Next::Http(HttpVersion::Http2),
-        _ => Next::Close("the destination of this listener is not known, and the client does not speak HTTP"),
+        _ => Next::Close {
+            reason: Reason::NoRoute,
+            why: "the destination of this listener is not known, and the client does not speak HTTP",
+        },
     })
 }
 

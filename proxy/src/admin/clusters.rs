@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::snapshot::{Action, Destination, Handling, OpaqueRoute, Routes, Snapshot};
+use crate::snapshot::{Action, Destination, Handling, OpaqueRoutes, Routes, Snapshot};
 use crate::upstream::{Cluster, ClusterView};
 
 /// Each cluster once, by name.
@@ -50,7 +50,7 @@ pub(super) fn text(views: &[ClusterView]) -> String {
 }
 
 fn of(destination: &Destination) -> impl Iterator<Item = &Arc<Cluster>> {
-    let (http, opaque): (Option<&Routes>, Option<&OpaqueRoute>) = match &destination.handling {
+    let (http, opaque): (Option<&Routes>, Option<&OpaqueRoutes>) = match &destination.handling {
         Handling::Http(http) => (Some(http), None),
         Handling::Opaque(opaque) => (None, Some(opaque)),
         Handling::Detect { http, opaque } => (Some(http), Some(opaque)),
@@ -61,6 +61,7 @@ fn of(destination: &Destination) -> impl Iterator<Item = &Arc<Cluster>> {
         Action::Forward(forward) => forward.backends.as_slice(),
         Action::Redirect(_) | Action::NoBackend => &[],
     });
-    let opaque = opaque.into_iter().flat_map(|route| &route.backends).map(|(_, cluster)| cluster);
+    let opaque = opaque.into_iter().flat_map(OpaqueRoutes::all).flat_map(|route| &route.backends);
+    let opaque = opaque.filter_map(|(_, cluster)| cluster.as_ref());
     backends.filter_map(|backend| backend.cluster.as_ref()).chain(opaque)
 }

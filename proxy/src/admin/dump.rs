@@ -6,7 +6,7 @@ use outrigger_model::route::{HeaderChanges, PathMatch, RouteMatch, ValueMatch};
 use serde_json::{Value, json};
 
 use crate::snapshot::{
-    Action, Backend, Destination, Forward, Handling, OpaqueRoute, Route, Routes, Snapshot,
+    Action, Backend, Destination, Forward, Handling, OpaqueRoute, OpaqueRoutes, Route, Routes, Snapshot,
 };
 
 pub(super) fn snapshot(snapshot: &Snapshot) -> Value {
@@ -135,10 +135,23 @@ fn backend(backend: &Backend) -> Value {
     })
 }
 
-fn opaque(opaque: &OpaqueRoute) -> Value {
+fn opaque(routes: &OpaqueRoutes) -> Value {
+    let mut shown = opaque_route(&routes.otherwise);
+    if !routes.by_name.is_empty() {
+        let named = routes.by_name.iter();
+        let hosts = |hosts: &[std::sync::Arc<str>]| hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let named =
+            named.map(|named| json!({"hosts": hosts(&named.hosts), "route": opaque_route(&named.route)}));
+        shown["by_name"] = named.collect();
+    }
+    shown
+}
+
+fn opaque_route(opaque: &OpaqueRoute) -> Value {
     let backends = opaque.backends.iter();
-    let backends = backends
-        .map(|(weight, cluster)| json!({"cluster": cluster.config().name.as_ref(), "weight": weight}));
+    let backends = backends.map(|(weight, cluster)| {
+        json!({"cluster": cluster.as_ref().map(|cluster| cluster.config().name.as_ref()), "weight": weight})
+    });
     json!({"object": opaque.object.as_ref(), "backends": backends.collect::<Vec<_>>()})
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
@@ -64,12 +63,17 @@ fn a_decision_is_always_made_within_the_bound() {
 }
 
 fn hello(alpn: &[&[u8]]) -> Vec<u8> {
+    hello_for("reviews.shop", alpn)
+}
+
+/// The ClientHello of a real client that asks for a name.
+pub(super) fn hello_for(name: &str, alpn: &[&[u8]]) -> Vec<u8> {
     let provider = Arc::new(outrigger_base::tls::provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
     let mut config = builder.unwrap().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
-    let name = ServerName::try_from("reviews.shop").unwrap();
+    let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
     let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut bytes = Vec::new();
     client.write_tls(&mut bytes).unwrap();

@@ -13,7 +13,7 @@ use outrigger_model::endpoint::Endpoints;
 use outrigger_model::filter::Filters;
 use outrigger_model::inbound::Inbound;
 use outrigger_model::listener::Listener;
-use outrigger_model::name::INBOUND;
+use outrigger_model::name::{INBOUND, INVALID_CLUSTER};
 use outrigger_model::resource::{Resource, ResourceType};
 use outrigger_model::route::{Action, BackendTarget, RouteConfig};
 
@@ -299,5 +299,7 @@ pub(crate) fn route_clusters(config: &RouteConfig) -> impl Iterator<Item = &Arc<
 
 /// The clusters that the opaque side of a listener points at.
 pub(crate) fn opaque_clusters(listener: &Listener) -> impl Iterator<Item = &Arc<str>> {
-    listener.opaque().into_iter().flat_map(|route| &route.backends).map(|backend| &backend.cluster)
+    let routes = listener.opaque().into_iter().flat_map(|opaque| opaque.all());
+    let clusters = routes.flat_map(|route| &route.backends).map(|backend| &backend.cluster);
+    clusters.filter(|name| !name.starts_with(INVALID_CLUSTER))
 }

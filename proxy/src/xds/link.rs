@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::held::{Held, Known, opaque_clusters, route_clusters};
 use crate::limit::Limits;
-use crate::snapshot::{Destination, DestinationId, Handling, OpaqueRoute, Routes, Snapshot};
+use crate::snapshot::{Destination, DestinationId, Handling, OpaqueRoutes, Routes, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::upstream::Cluster;
 
@@ -61,7 +61,7 @@ struct HttpSide {
 struct OpaqueSide {
     listener: Arc<Listener>,
     clusters: Clusters,
-    route: Arc<OpaqueRoute>,
+    route: Arc<OpaqueRoutes>,
 }
 
 /// The clusters of a side, by name; `None` where the control plane has none.

@@ -83,7 +83,7 @@ pub(crate) fn http_listener(name: &str) -> Resource {
 pub(crate) fn opaque_listener(name: &str, cluster: &str) -> Resource {
     let backends = vec![OpaqueBackend { cluster: cluster.into(), weight: 1 }];
     let route = OpaqueRoute { object: "TCPRoute/shop/reviews".into(), backends };
-    Resource::Listener(Listener { name: name.into(), handling: Handling::Opaque(route) })
+    Resource::Listener(Listener { name: name.into(), handling: Handling::Opaque(route.into()) })
 }
 
 /// Everything to clusters with weights.

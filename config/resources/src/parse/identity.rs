@@ -111,7 +111,7 @@ pub(crate) fn not_applied(kind: Kind) -> Option<(Severity, &'static str)> {
             "a known kind that this version does not apply: no TLS is started towards its target; remove it, \
              or let the application start TLS itself",
         )),
-        Kind::TlsRoute | Kind::XBackendTrafficPolicy => Some((
+        Kind::XBackendTrafficPolicy => Some((
             Severity::Warning,
             "a known kind that this version does not apply: traffic flows as if it were not there",
         )),

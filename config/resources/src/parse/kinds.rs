@@ -84,8 +84,8 @@ impl Draft<'_> {
             Kind::HttpRoute => Object::HttpRoute(self.http_route(meta)?),
             Kind::GrpcRoute => Object::GrpcRoute(self.grpc_route(meta)?),
             Kind::TcpRoute => Object::TcpRoute(self.tcp_route(meta)?),
-            Kind::TlsRoute
-            | Kind::BackendTlsPolicy
+            Kind::TlsRoute => Object::TlsRoute(self.tls_route(meta)?),
+            Kind::BackendTlsPolicy
             | Kind::XBackendTrafficPolicy
             | Kind::InboundPolicy
             | Kind::AuthorizationPolicy => {

@@ -26,7 +26,7 @@ pub struct TcpRouteSpec {
     pub dropped_rules: Vec<usize>,
 }
 
-/// One rule of a [`TcpRoute`].
+/// One rule of a [`TcpRoute`] or of a [`crate::route::TlsRoute`].
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpRule {
@@ -45,6 +45,9 @@ fn backend_refs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Backen
     let backend_refs: Vec<BackendRef> = field::up_to::<MAX_BACKEND_REFS, _, _>(deserializer)?;
     match backend_refs.iter().all(|backend| backend.filters.is_empty()) {
         true => Ok(backend_refs),
-        false => Err(D::Error::custom(Misfit::new("filters", "a TCPRoute has no filters; remove them"))),
+        false => Err(D::Error::custom(Misfit::new(
+            "filters",
+            "a TCPRoute or TLSRoute has no filters; remove them",
+        ))),
     }
 }

@@ -6,7 +6,7 @@ use outrigger_model::cluster::Cluster;
 use outrigger_model::endpoint::{Endpoint, Endpoints};
 use outrigger_model::filter::{Filters, PathChange, Redirect, Rewrite, Share};
 use outrigger_model::inbound::Inbound;
-use outrigger_model::listener::{Handling, Listener, OpaqueRoute};
+use outrigger_model::listener::{Handling, Listener, OpaqueRoute, OpaqueRoutes};
 use outrigger_model::resource::Resource;
 use outrigger_model::route::{
     Action, Backend, BackendTarget, HeaderChanges, PathMatch, Route, RouteConfig, RouteMatch, ValueMatch,
@@ -23,9 +23,16 @@ pub(super) fn show(resource: &Resource) -> String {
 }
 
 fn show_listener(listener: &Listener) -> String {
-    let opaque = |route: &OpaqueRoute| {
+    let way = |route: &OpaqueRoute| {
         let shares = route.backends.iter().map(|backend| format!("{} x{}", backend.cluster, backend.weight));
         format!("{} [{}]", route.object, shares.collect::<Vec<_>>().join(", "))
+    };
+    let opaque = |routes: &OpaqueRoutes| {
+        let named = routes.by_name.iter().map(|named| {
+            let hosts = if named.hosts.is_empty() { "any".to_owned() } else { named.hosts.join(" ") };
+            format!("tls {hosts} -> {}\n", way(&named.route))
+        });
+        named.collect::<String>() + &way(&routes.otherwise)
     };
     match &listener.handling {
         Handling::Http { route_config } => format!("{}: http {route_config}", listener.name),

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use outrigger_model::filter::Filters as FiltersConfig;
-use outrigger_model::listener::OpaqueRoute as OpaqueConfig;
+use outrigger_model::listener::{OpaqueRoute as OpaqueConfig, OpaqueRoutes as OpaqueConfigs};
+use outrigger_model::name::INVALID_CLUSTER;
 use outrigger_model::route::{self as model, BackendTarget, RouteConfig};
 use tokio::time::Instant;
 
 use super::Clusters;
 use crate::limit::Limits;
-use crate::snapshot::{Action, Backend, Filters, Forward, Mirror, OpaqueRoute, Route, Routes};
+use crate::snapshot::{
+    Action, Backend, Filters, Forward, Mirror, NamedRoute, OpaqueRoute, OpaqueRoutes, Route, Routes,
+};
 use crate::telemetry::Telemetry;
 use crate::upstream::Cluster;
 
@@ -26,22 +29,34 @@ pub(super) fn routes(name: &Arc<str>, config: Option<&RouteConfig>, mut parts: P
     Routes { name: name.clone(), routes: routes.iter().map(|config| route(config, &mut parts)).collect() }
 }
 
-/// The opaque side. A share whose cluster there is not is left out.
+/// The opaque side; without a configuration every connection is closed.
 pub(super) fn opaque(
-    config: Option<&OpaqueConfig>,
+    config: Option<&OpaqueConfigs>,
     clusters: &Clusters,
     telemetry: &Telemetry,
-) -> OpaqueRoute {
-    let object = config.map(|config| config.object.clone()).unwrap_or_default();
-    let backends = config.map(|config| config.backends.as_slice()).unwrap_or_default();
-    let usable = |(name, weight): (&Arc<str>, u32)| Some((weight, clusters.get(name)?.clone()?));
-    let backends: Vec<_> = backends
-        .iter()
-        .filter(|backend| backend.weight > 0)
-        .filter_map(|backend| usable((&backend.cluster, backend.weight)))
-        .collect();
+) -> OpaqueRoutes {
+    let named = config.map(|config| config.by_name.as_slice()).unwrap_or_default().iter();
+    let named = named.map(|named| NamedRoute {
+        hosts: named.hosts.clone(),
+        route: opaque_route(&named.route, clusters, telemetry),
+    });
+    let by_name = named.collect();
+    let nothing = OpaqueConfig { object: Arc::default(), backends: Vec::new() };
+    let otherwise = config.map_or(&nothing, |config| &config.otherwise);
+    OpaqueRoutes { by_name, otherwise: opaque_route(otherwise, clusters, telemetry) }
+}
+
+/// A share whose cluster there is not stays: its connections are closed, as an HTTP share would answer 500.
+fn opaque_route(config: &OpaqueConfig, clusters: &Clusters, telemetry: &Telemetry) -> Arc<OpaqueRoute> {
+    let shares = config.backends.iter().filter(|backend| backend.weight > 0);
+    let cluster = |name: &Arc<str>| match name.starts_with(INVALID_CLUSTER) {
+        true => None,
+        false => clusters.get(name).cloned().flatten(),
+    };
+    let backends: Vec<_> = shares.map(|backend| (backend.weight, cluster(&backend.cluster))).collect();
     let total_weight = backends.iter().fold(0_u32, |sum, (weight, _)| sum.saturating_add(*weight));
-    OpaqueRoute { label: telemetry.label(&object), object, backends, total_weight }
+    let object = config.object.clone();
+    Arc::new(OpaqueRoute { label: telemetry.label(&object), object, backends, total_weight })
 }
 
 fn route(config: &model::Route, parts: &mut Parts<'_>) -> Route {

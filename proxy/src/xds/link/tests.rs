@@ -240,7 +240,7 @@ async fn sides_come_and_go() {
     world.hold(&[opaque_listener(REVIEWS, CLUSTER)]);
     assert_eq!(world.state(), "opaque");
     let Handling::Opaque(route) = &world.destination().handling else { panic!() };
-    assert_eq!((route.total_weight, route.backends.len()), (1, 1));
+    assert_eq!((route.otherwise.total_weight, route.otherwise.backends.len()), (1, 1));
     assert_eq!(world.linker.names_in_force().len(), 1);
     world.remove(ResourceType::Listener, REVIEWS);
     assert_eq!((world.state(), world.linker.names_in_force().len()), ("unknown", 0));

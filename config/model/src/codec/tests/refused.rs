@@ -11,7 +11,9 @@ use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
 };
-use envoy_types::pb::envoy::config::listener::v3::{ApiListener, FilterChain, Listener};
+use envoy_types::pb::envoy::config::listener::v3::{
+    ApiListener, FilterChain, FilterChainMatch, Listener, ListenerFilter,
+};
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route::Action as WireAction;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
@@ -31,6 +33,7 @@ use crate::codec::{
     Any, MAX_BACKENDS, MAX_ENDPOINTS, MAX_MATCHES, MAX_RESOURCE_BYTES, MAX_ROUTES, decode, encode,
 };
 use crate::inbound::{Inbound, MtlsMode};
+use crate::listener::{Handling, OpaqueBackend, OpaqueRoute, OpaqueRoutes};
 use crate::resource::{Resource, ResourceType};
 
 /// Checks that reading fails and that the text has every part.
@@ -176,6 +179,23 @@ fn endpoints() {
     message(&empty, &["endpoints.lb_endpoints: has 1000000 entries"]);
 }
 
+/// A filter chain for some names that sends to one cluster.
+fn named(names: &[&str]) -> FilterChain {
+    let route = OpaqueRoute {
+        object: "TLSRoute/shop/a".into(),
+        backends: vec![OpaqueBackend { cluster: "a".into(), weight: 1 }],
+    };
+    let listener = crate::listener::Listener {
+        name: "a:80".into(),
+        handling: Handling::Opaque(OpaqueRoutes { by_name: Vec::new(), otherwise: route }),
+    };
+    let any = encode(&Resource::Listener(listener));
+    let chain = Listener::decode(any.value.as_slice()).unwrap().default_filter_chain.unwrap();
+    let server_names = names.iter().map(|name| (*name).to_owned()).collect();
+    let condition = FilterChainMatch { server_names, ..FilterChainMatch::default() };
+    FilterChain { filter_chain_match: Some(condition), ..chain }
+}
+
 #[test]
 fn listeners() {
     let listener = |change: fn(&mut Listener)| {
@@ -185,7 +205,10 @@ fn listeners() {
     };
     for (listener, why) in [
         (listener(|_| ()), "api_listener: is missing, and so is default_filter_chain"),
-        (listener(|it| it.filter_chains = vec![FilterChain::default()]), "filter_chains: is not supported"),
+        (
+            listener(|it| it.filter_chains = vec![FilterChain::default()]),
+            "filter_chains[0].filter_chain_match: is missing",
+        ),
         (
             listener(|it| it.api_listener = Some(ApiListener::default())),
             "api_listener.api_listener: is missing",
@@ -200,8 +223,38 @@ fn listeners() {
             listener(|it| it.default_filter_chain = Some(FilterChain::default())),
             "default_filter_chain.filters: has 0 entries, exactly one",
         ),
+        (
+            listener(|it| it.filter_chains = vec![named(&["*.a"]), named(&["B.a"])]),
+            "filter_chains[1].filter_chain_match.server_names: has \"B.a\", which is no host name in lower case",
+        ),
+        (
+            listener(|it| it.filter_chains = vec![named(&["10.0.0.1"])]),
+            "filter_chains[0].filter_chain_match.server_names: has \"10.0.0.1\"",
+        ),
+        (
+            listener(|it| it.filter_chains = vec![named(&[])]),
+            "filter_chains[0].filter_chain_match.server_names: is empty, and so is transport_protocol",
+        ),
+        (
+            listener(|it| it.filter_chains = vec![named(&["a", "*.a"]), named(&["b", "*.a"])]),
+            "filter_chains[1]: is for \"*.a\", as another one is",
+        ),
+        (
+            listener(|it| it.filter_chains = vec![named(&["a"])]),
+            "default_filter_chain: is missing beside filter_chains",
+        ),
+        (
+            listener(|it| {
+                it.filter_chains = vec![FilterChain::default(); crate::codec::MAX_SERVER_NAMES + 1]
+            }),
+            "filter_chains: has 1001 entries",
+        ),
+        (
+            listener(|it| it.listener_filters = vec![ListenerFilter::default()]),
+            "listener_filters[0].typed_config: is missing",
+        ),
     ] {
-        message(&listener, &["listener \"a:80\", ", why]);
+        message(&listener, &[if why.contains("1001") { "" } else { "listener \"a:80\", " }, why]);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::filter::Filters;
 use crate::health_check::{HealthCheck, Probe};
 use crate::identity::SpiffeId;
 use crate::inbound::{AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol};
-use crate::listener::{Handling, Listener, OpaqueBackend, OpaqueRoute};
+use crate::listener::{Handling, Listener, NamedRoute, OpaqueBackend, OpaqueRoute, OpaqueRoutes};
 use crate::policy::{ConnectionPolicy, Limits, LoadBalancer, OutlierDetection, RetryBudget, RetryPolicy};
 use crate::resource::Resource;
 use crate::route::{
@@ -210,10 +210,25 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 fn listener() -> impl Strategy<Value = Listener> {
     let handling = prop_oneof![
         name().prop_map(|route_config| Handling::Http { route_config }),
-        opaque().prop_map(Handling::Opaque),
-        (name(), opaque()).prop_map(|(route_config, opaque)| Handling::Detect { route_config, opaque }),
+        opaque_routes().prop_map(Handling::Opaque),
+        (name(), opaque_routes())
+            .prop_map(|(route_config, opaque)| Handling::Detect { route_config, opaque }),
     ];
     (name(), handling).prop_map(|(name, handling)| Listener { name, handling })
+}
+
+fn opaque_routes() -> impl Strategy<Value = OpaqueRoutes> {
+    // Names are unique in a listener; at most one way has none.
+    let hosts = btree_set("(\\*\\.)?[a-z]{1,3}\\.[a-z0-9-]{1,4}", 0..6);
+    (hosts, vec(opaque(), 0..4), opaque()).prop_map(|(hosts, routes, otherwise)| {
+        let mut hosts = hosts.into_iter().map(Arc::<str>::from);
+        let named = routes.into_iter().enumerate().map(|(at, route)| {
+            let hosts: Vec<_> = if at == 0 { Vec::new() } else { hosts.by_ref().take(2).collect() };
+            (at, NamedRoute { hosts, route })
+        });
+        let named = named.filter(|(at, named)| *at == 0 || !named.hosts.is_empty());
+        OpaqueRoutes { by_name: named.map(|(_, named)| named).collect(), otherwise }
+    })
 }
 
 fn opaque() -> impl Strategy<Value = OpaqueRoute> {

@@ -8,8 +8,8 @@ use crate::parse::kinds::{Draft, Refusal, starts_with_rule};
 use crate::parse::path::FieldPath;
 use crate::problem::{Effect, Problem, Severity};
 use crate::route::{
-    GrpcRoute, GrpcRouteSpec, GrpcRule, HttpRoute, HttpRouteSpec, HttpRule, ParentRef, ParentRefs, TcpRoute,
-    TcpRouteSpec, TcpRule,
+    GrpcRoute, GrpcRouteSpec, GrpcRule, HttpRoute, HttpRouteSpec, HttpRule, ParentRef, ParentRefs,
+    ServerNames, TcpRoute, TcpRouteSpec, TcpRule, TlsRoute, TlsRouteSpec,
 };
 
 /// The largest number of rules of a route (Gateway API).
@@ -24,7 +24,7 @@ struct Rules<T> {
 /// The index of the rule a field belongs to.
 pub(super) fn rule_of(kind: Kind, path: &FieldPath) -> Option<usize> {
     match kind {
-        Kind::HttpRoute | Kind::GrpcRoute | Kind::TcpRoute => starts_with_rule(path),
+        Kind::HttpRoute | Kind::GrpcRoute | Kind::TcpRoute | Kind::TlsRoute => starts_with_rule(path),
         _ => None,
     }
 }
@@ -59,12 +59,31 @@ impl Draft<'_> {
     pub(super) fn tcp_route(&mut self, meta: Meta) -> Result<TcpRoute, Refusal> {
         let mut spec = self.route_spec(&["parentRefs", "rules"])?;
         let parent_refs = self.parent_refs(&mut spec)?;
+        let Rules { usable, dropped } = self.opaque_rules(&mut spec)?;
+        Ok(TcpRoute { meta, spec: TcpRouteSpec { parent_refs, rules: usable, dropped_rules: dropped } })
+    }
+
+    pub(super) fn tls_route(&mut self, meta: Meta) -> Result<TlsRoute, Refusal> {
+        let mut spec = self.route_spec(&["parentRefs", "hostnames", "rules"])?;
+        let parent_refs = self.parent_refs(&mut spec)?;
+        let hostnames = match spec.remove("hostnames") {
+            None => Vec::new(),
+            Some(written) => self.read::<ServerNames>(&spec_field("hostnames"), written)?.into(),
+        };
+        let Rules { usable, dropped } = self.opaque_rules(&mut spec)?;
+        Ok(TlsRoute {
+            meta,
+            spec: TlsRouteSpec { parent_refs, hostnames, rules: usable, dropped_rules: dropped },
+        })
+    }
+
+    /// The rules of a route for bytes, which the standard wants to be there.
+    fn opaque_rules(&mut self, spec: &mut Map<String, Value>) -> Result<Rules<TcpRule>, Refusal> {
         let Some(written) = spec.remove("rules") else {
             let message = "missing; write at least one rule with backendRefs".to_owned();
             return Err(Box::new(self.problem(&spec_field("rules"), message)));
         };
-        let Rules { usable, dropped } = self.rules(written, |index, rule| TcpRule { index, ..rule })?;
-        Ok(TcpRoute { meta, spec: TcpRouteSpec { parent_refs, rules: usable, dropped_rules: dropped } })
+        self.rules(written, |index, rule| TcpRule { index, ..rule })
     }
 
     /// The spec of a route. Fields we do not know are outside of any rule, so they are only mentioned.

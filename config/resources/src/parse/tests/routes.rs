@@ -320,7 +320,7 @@ spec:
         r#"f:9:25: GRPCRoute/default/g: spec.rules[2].matches[0].method.service: "shop/Reviews" is not a gRPC service; write it as in the .proto file
         f:10:16: GRPCRoute/default/g: spec.rules[3].matches[0].method: write service, method or both
         f:11:5: GRPCRoute/default/g: spec.rules[4].filters: CORS is not a filter of a GRPCRoute
-        f:20:5: TCPRoute/default/t: spec.rules[1].backendRefs.filters: a TCPRoute has no filters; remove them
+        f:20:5: TCPRoute/default/t: spec.rules[1].backendRefs.filters: a TCPRoute or TLSRoute has no filters; remove them
         f:22:87: TCPRoute/default/u: spec.rules: missing; write at least one rule with backendRefs"#,
     );
     let Object::GrpcRoute(route) = &parsed.objects[0].object else { panic!("a route") };
@@ -331,6 +331,36 @@ spec:
     assert_eq!(route.spec.rules[2].matches.len(), 1);
     let Object::TcpRoute(route) = &parsed.objects[1].object else { panic!("a route") };
     assert_eq!(route.spec.dropped_rules, [1]);
+}
+
+#[test]
+fn a_tls_route_has_names_with_or_without_a_star() {
+    let tls = |version: &str, hostnames: &str| {
+        format!(
+            "{{apiVersion: gateway.networking.k8s.io/{version}, kind: TLSRoute, metadata: {{name: t}}, \
+             spec: {{hostnames: [{hostnames}], rules: [{{name: r, backendRefs: [{{name: a, port: 443}}]}}]}}}}"
+        )
+    };
+    for version in ["v1", "v1alpha2", "v1alpha3"] {
+        let Object::TlsRoute(route) = only(&tls(version, "A.example., '*.b.example'")) else {
+            panic!("a route")
+        };
+        let names: Vec<_> = route.spec.hostnames.iter().map(|name| &**name).collect();
+        assert_eq!((names, route.spec.rules.len()), (vec!["a.example", "*.b.example"], 1));
+    }
+    for (name, why) in [
+        ("'*'", "spec.hostnames[0]: \"*\" is not a host name"),
+        ("'a.*.b'", "spec.hostnames[0]: \"a.*.b\" is not a host name"),
+        ("'*.*.b'", "spec.hostnames[0]: \"*.b\" is not a host name"),
+        ("a.example, 'https://b'", "spec.hostnames[1]: \"https://b\" is not a host name"),
+    ] {
+        let parsed = parse_yaml("f", &tls("v1", name));
+        assert!(
+            parsed.objects.is_empty() && parsed.problems[0].to_string().contains(why),
+            "{:?}",
+            parsed.problems
+        );
+    }
 }
 
 #[test]
