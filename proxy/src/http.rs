@@ -12,6 +12,7 @@ mod forward;
 mod headers;
 mod hygiene;
 mod refused;
+mod retry_after;
 mod serve;
 mod trace;
 mod tunnel;

@@ -17,9 +17,7 @@ use tracing::debug;
 use crate::reason::{Reason, Seen};
 use crate::snapshot::OpaqueRoute;
 use crate::telemetry::{Protection, TcpLabels, TcpRecord, Way};
-use crate::upstream::{
-    Cluster, ConnectionPermit, Lease, Outcome, PickContext, Security, Stream, dial, dial_plain,
-};
+use crate::upstream::{Cluster, ConnectionPermit, Lease, Outcome, PickContext, Stream, dial, dial_plain};
 use crate::worker::Worker;
 
 mod carriers;
@@ -82,10 +80,10 @@ pub(crate) async fn outbound(
 
 fn labels(cluster: &Cluster, lease: Option<&Lease>) -> TcpLabels {
     let endpoint = lease.map(Lease::endpoint);
-    let mtls = endpoint.is_some_and(|endpoint| endpoint.config().identity.is_some());
+    let security = endpoint.map(|endpoint| cluster.security(endpoint.config()));
     TcpLabels {
         way: Way::Outbound,
-        protection: if mtls { Protection::Mtls } else { Protection::Plaintext },
+        protection: security.map_or(Protection::Plaintext, |security| security.protection()),
         peer: 0,
         service: cluster.label(),
         endpoint: endpoint.map_or(0, |endpoint| endpoint.label()),
@@ -120,7 +118,7 @@ async fn connect(
         let lease = leased?;
         let endpoint = lease.endpoint().clone();
         let config = endpoint.config();
-        let security = config.identity.clone().map_or(Security::Plaintext, Security::Mesh);
+        let security = cluster.security(config);
         let policy = &cluster.config().connection;
         let dialled = dial(&worker.shared, config.address, &security, Alpn::Tcp, policy).await;
         match dialled {

@@ -120,6 +120,8 @@ pub enum Way {
 pub enum Protection {
     /// Mutual TLS.
     Mtls,
+    /// TLS to a server outside the mesh, which was verified; it does not know us.
+    Tls,
     /// Nothing.
     Plaintext,
 }
@@ -194,6 +196,7 @@ impl Protection {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Mtls => "mtls",
+            Self::Tls => "tls",
             Self::Plaintext => "plaintext",
         }
     }

@@ -24,10 +24,12 @@ use crate::keys::{KeyError, parse_chain_pem};
 
 mod describe;
 mod known;
+mod origin;
 mod verify;
 
 pub use describe::{describe, describe_io};
 pub use known::KNOWN_CHAINS;
+pub use origin::{OriginError, OriginTls, check_authorities};
 
 use known::Known;
 

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -19,12 +19,12 @@ use super::answer::{REASON, grpc_status};
 use super::exchange::Exchange;
 use super::forward::{self, Arrived, Failed, Outgoing};
 use super::hygiene::{BodyLength, Fields, fit_version};
+use super::retry_after::asked_to_wait;
 use super::{Body, connection::Connection};
 use crate::alarms::{Alarms, Late};
 use crate::reason::{Reason, Refusal, Seen};
 use crate::snapshot::Forward;
-use crate::telemetry::Protection;
-use crate::upstream::{Cluster, HttpVersion, Lease, Message, Outcome, PickContext, Security, Target};
+use crate::upstream::{Cluster, HttpVersion, Lease, Message, Outcome, PickContext, Target};
 use outrigger_model::cluster::UpstreamProtocol;
 
 /// Repetitions of what no application can have seen, when the route says nothing.
@@ -146,8 +146,7 @@ impl<'a> Loop<'a> {
         let endpoint = lease.endpoint().clone();
         self.tried.push(endpoint.number());
         let target = self.target(&lease);
-        let protection =
-            if target.security == Security::Plaintext { Protection::Plaintext } else { Protection::Mtls };
+        let protection = target.security.protection();
         let config = self.plan.cluster.config();
         exchange.record.attempt(endpoint.label(), protection, (target.address, &config.name));
         let to = Outgoing { target: &target, policy: &config.connection, lease: Some(&lease) };
@@ -181,7 +180,7 @@ impl<'a> Loop<'a> {
 
     fn target(&self, lease: &Lease) -> Target {
         let config = lease.endpoint().config();
-        let security = config.identity.clone().map_or(Security::Plaintext, Security::Mesh);
+        let security = self.plan.cluster.security(config);
         Target { address: config.address, security, version: self.version }
     }
 
@@ -309,6 +308,9 @@ async fn collect(request: Request<Body>) -> Message {
 
 /// What a response head says of the endpoint.
 fn judge(status: StatusCode, grpc: bool, headers: &http::HeaderMap) -> Outcome {
+    if let Some(outcome) = asked_to_wait(status, headers, SystemTime::now) {
+        return outcome;
+    }
     // gRPC: unknown, internal, unavailable and data loss are the server's.
     let failed_call = || grpc && grpc_status(headers).is_some_and(|code| matches!(code, 2 | 13 | 14 | 15));
     if status.is_server_error() || failed_call() { Outcome::ServerError } else { Outcome::Success }

@@ -1,4 +1,4 @@
-//! The tasks of the control thread: discovery, certificates, DNS.
+//! The tasks of the control thread: discovery, certificates, DNS, health checks.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -15,7 +15,7 @@ use super::{memory, read_file};
 use crate::certificates::{Certificates, Issued, Roots, Workload};
 use crate::demand::Demanded;
 use crate::flags::RunArgs;
-use crate::upstream::dns;
+use crate::upstream::{dns, health};
 use crate::worker::Shared;
 use crate::xds::{Client, ControlPlane, ControlPlaneError, Identity, Parts, node};
 
@@ -37,17 +37,18 @@ pub(super) fn start(
         })?;
     }
 
-    let (resolved, to_resolve) = watch::channel(Vec::new());
+    let (attended, to_attend) = watch::channel(Vec::new());
     let client = Client::new(Parts {
         shared: shared.clone(),
         control_plane: control_plane.clone(),
         node: node(&identity(args)),
         demanded,
-        resolved,
+        attended,
         state_dir: args.state_dir.clone(),
     });
     supervise(supervisor, "discovery", client.run());
-    supervise(supervisor, "name resolution", dns::run(shared.clone(), to_resolve));
+    supervise(supervisor, "name resolution", dns::run(shared.clone(), to_attend.clone()));
+    supervise(supervisor, "health checks", health::run(shared.clone(), to_attend));
     supervise(supervisor, "memory", memory::give_back());
     if !control_plane.has_token() {
         tracing::warn!(

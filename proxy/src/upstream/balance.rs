@@ -64,8 +64,11 @@ impl Field<'_> {
     fn allows(&self, index: usize) -> bool {
         let endpoint = self.endpoint(index);
         match self.rule {
-            Rule::Fresh => endpoint.state.is_in_use() && !self.choice.tried.contains(&endpoint.number()),
-            Rule::InUse => endpoint.state.is_in_use(),
+            Rule::Fresh => {
+                endpoint.state.takes_requests(self.choice.at)
+                    && !self.choice.tried.contains(&endpoint.number())
+            }
+            Rule::InUse => endpoint.state.takes_requests(self.choice.at),
             Rule::Anybody => true,
         }
     }

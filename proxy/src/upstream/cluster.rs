@@ -21,6 +21,8 @@ use super::lease::{Lease, PickContext, Picked};
 use super::limits::{ConnectionPermit, Limit, RetryGuard};
 use super::live::Live;
 use super::metrics::{Metrics, RetryOutcome};
+use super::origin::Origin;
+use super::pool::Security;
 use super::view::{self, ClusterView};
 
 /// The most endpoints one cluster keeps; more are left out, and that is logged.
@@ -32,6 +34,8 @@ pub struct Cluster {
     config: Arc<Config>,
     label: u32,
     live: Arc<Live>,
+    /// TLS to endpoints without a sidecar; `None` is plaintext.
+    origin: Option<Arc<Origin>>,
 }
 
 impl Cluster {
@@ -47,8 +51,15 @@ impl Cluster {
         if config.outlier.is_none() {
             live.restore_all();
         }
+        if config.health_check.is_none() {
+            live.forget_health();
+        }
         let label = telemetry.service_label(&config.service);
-        Arc::new(Self { config, label, live })
+        let origin = config.tls.as_ref().map(|tls| {
+            let same = previous.and_then(|previous| previous.origin.clone()).filter(|it| it.config() == tls);
+            same.unwrap_or_else(|| Arc::new(Origin::new(tls.clone())))
+        });
+        Arc::new(Self { config, label, live, origin })
     }
 
     /// What configuration says.
@@ -59,6 +70,15 @@ impl Cluster {
     /// The number telemetry knows the service by.
     pub fn label(&self) -> u32 {
         self.label
+    }
+
+    /// How a connection to an endpoint is protected, and who must answer there: its sidecar where it has one.
+    pub fn security(&self, endpoint: &EndpointConfig) -> Security {
+        match (&endpoint.identity, &self.origin) {
+            (Some(identity), _) => Security::Mesh(identity.clone()),
+            (None, None) => Security::Plaintext,
+            (None, Some(origin)) => Security::Origin(origin.clone()),
+        }
     }
 
     /// For the control thread. Endpoints that stay, by address and identity, keep their state.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use outrigger_base::identity::IdentityError;
-use outrigger_base::tls::{Alpn, describe_io, endpoint_name};
+use outrigger_base::tls::{Alpn, OriginError, OriginTls, describe_io, endpoint_name};
 use outrigger_model::identity::SpiffeId;
 use outrigger_model::policy::ConnectionPolicy;
 use socket2::SockRef;
@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::origin::Origin;
 use super::pool::Security;
 use crate::reason::Reason;
 use crate::worker::{Interception, Shared};
@@ -30,7 +31,7 @@ use crate::worker::{Interception, Shared};
 pub enum Stream {
     /// Plaintext.
     Plain(TcpStream),
-    /// Mutual TLS, the peer's identity verified.
+    /// TLS, the peer verified.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -65,6 +66,9 @@ pub enum DialCause {
     /// The TLS handshake.
     #[error("TLS handshake failed: {}", describe_io(.0))]
     Tls(#[source] io::Error),
+    /// Nobody who answers could be verified.
+    #[error("the server cannot be verified")]
+    Unverifiable(#[source] OriginError),
     /// The certificate that was shown names nobody.
     #[error("the peer's certificate cannot be used")]
     Identity(#[source] IdentityError),
@@ -110,7 +114,9 @@ impl DialCause {
             Self::Connect(_) | Self::Http(_) | Self::Contended(_) | Self::Ending => Reason::ConnectFailed,
             Self::TimedOut { stage, .. } if *stage == TCP => Reason::ConnectFailed,
             Self::TimedOut { .. } | Self::NoCertificate | Self::Tls(_) => Reason::TlsFailed,
-            Self::Identity(_) | Self::WrongPeer { .. } | Self::Protocol(_) => Reason::TlsFailed,
+            Self::Identity(_) | Self::WrongPeer { .. } | Self::Protocol(_) | Self::Unverifiable(_) => {
+                Reason::TlsFailed
+            }
             Self::Limit { .. } => Reason::Overflow,
         }
     }
@@ -145,12 +151,27 @@ pub async fn dial(
     let after = policy.connect_timeout;
     let deadline = tokio::time::Instant::now() + after;
     let tcp = connect_by(deadline, address, policy).await?;
-    let Security::Mesh(expected) = security else { return Ok(Stream::Plain(tcp)) };
+    let expected = match security {
+        Security::Plaintext => return Ok(Stream::Plain(tcp)),
+        Security::Origin(origin) => {
+            let shaking = Box::pin(handshake_with(origin, tcp, alpn));
+            return shaken(deadline, shaking, (address, after)).await;
+        }
+        Security::Mesh(expected) => expected,
+    };
     if is_own_application(shared.interception, tcp.local_addr().ok(), address) {
         return Ok(Stream::Plain(tcp));
     }
     // In a box: a handshake needs much more room than what it leaves.
     let shaking = Box::pin(handshake(shared, tcp, (address, expected), alpn));
+    shaken(deadline, shaking, (address, after)).await
+}
+
+async fn shaken(
+    deadline: tokio::time::Instant,
+    shaking: impl Future<Output = Result<TlsStream<TcpStream>, DialCause>>,
+    (address, after): (SocketAddr, Duration),
+) -> Result<Stream, DialError> {
     let tls = tokio::time::timeout_at(deadline, shaking)
         .await
         .map_err(|_| DialError::new(address, DialCause::TimedOut { stage: TLS, after }))?
@@ -212,6 +233,21 @@ async fn handshake(
     Ok(tls)
 }
 
+/// With a server outside the mesh. What cannot be verified is not talked to.
+async fn handshake_with(
+    origin: &Origin,
+    tcp: TcpStream,
+    alpn: Alpn,
+) -> Result<TlsStream<TcpStream>, DialCause> {
+    let tls = origin.tls().map_err(DialCause::Unverifiable)?;
+    let connector = TlsConnector::from(tls.client(alpn));
+    let stream = connector.connect(tls.name(), tcp).await.map_err(DialCause::Tls)?;
+    match OriginTls::agrees(alpn, stream.get_ref().1.alpn_protocol()) {
+        true => Ok(stream),
+        false => Err(DialCause::Protocol(alpn)),
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
@@ -262,5 +298,7 @@ impl AsyncWrite for Stream {
     }
 }
 
+#[cfg(test)]
+mod origin_tests;
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use outrigger_model::endpoint::{Endpoint as Config, Health};
 use outrigger_model::identity::SpiffeId;
 
 use super::ewma::PeakEwma;
+use super::health::Vitals;
 use super::window::Window;
 
 /// An address that serves, with what is known of it.
@@ -42,7 +43,20 @@ pub(super) struct EndpointState {
     /// Nanoseconds since the origin when the last ejection was over.
     restored_at: AtomicU64,
     probing: AtomicBool,
+    /// Why no new request goes there, as flags; 0 while they do. All that choosing looks at.
+    barred: AtomicU8,
+    /// Nanoseconds since the origin until which it asked for patience.
+    resting_until: AtomicU64,
+    /// What health checks have shown, packed.
+    vitals: AtomicU32,
 }
+
+/// Ejected, until a probe succeeds.
+const EJECTED: u8 = 1;
+/// Fails its health checks, and enough others do not.
+const UNHEALTHY: u8 = 2;
+/// Asked for patience.
+const RESTING: u8 = 4;
 
 /// Whether requests may go to an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +106,9 @@ impl EndpointState {
             ejections: AtomicU32::new(0),
             restored_at: AtomicU64::new(0),
             probing: AtomicBool::new(false),
+            barred: AtomicU8::new(0),
+            resting_until: AtomicU64::new(0),
+            vitals: AtomicU32::new(Vitals::default().pack()),
         }
     }
 
@@ -112,10 +129,62 @@ impl EndpointState {
         self.ejected_until.load(Relaxed) == 0
     }
 
+    /// Whether new requests go there.
+    pub(super) fn takes_requests(&self, at: Duration) -> bool {
+        match self.barred.load(Relaxed) {
+            0 => true,
+            RESTING => self.is_rested(at),
+            _ => false,
+        }
+    }
+
+    fn is_rested(&self, at: Duration) -> bool {
+        let rested = at.as_nanos() as u64 >= self.resting_until.load(Relaxed);
+        if rested {
+            self.barred.fetch_and(!RESTING, Relaxed);
+        }
+        rested
+    }
+
+    /// It asked for patience. A later end replaces an earlier one, never the other way round.
+    pub(super) fn rest(&self, until: Duration) {
+        self.resting_until.fetch_max(until.as_nanos() as u64, Relaxed);
+        self.barred.fetch_or(RESTING, Relaxed);
+    }
+
+    /// How long it asked for patience from now on; `None` when it does not.
+    pub(super) fn resting_for(&self, at: Duration) -> Option<Duration> {
+        let until = Duration::from_nanos(self.resting_until.load(Relaxed));
+        let resting = self.barred.load(Relaxed) & RESTING != 0 && until > at;
+        resting.then(|| until - at)
+    }
+
+    pub(super) fn vitals(&self) -> Vitals {
+        Vitals::unpack(self.vitals.load(Relaxed))
+    }
+
+    /// For the one task that checks the endpoint.
+    pub(super) fn set_vitals(&self, vitals: Vitals) {
+        self.vitals.store(vitals.pack(), Relaxed);
+    }
+
+    /// Whether its failed health checks keep requests away.
+    pub(super) fn leave_out(&self, out: bool) {
+        match out {
+            true => self.barred.fetch_or(UNHEALTHY, Relaxed),
+            false => self.barred.fetch_and(!UNHEALTHY, Relaxed),
+        };
+    }
+
+    fn is_left_out(&self) -> bool {
+        self.barred.load(Relaxed) & UNHEALTHY != 0
+    }
+
     /// When a probe is due; `None` while in use or while one is under way.
     pub(super) fn probe_due_at(&self) -> Option<Duration> {
         let until = self.ejected_until.load(Relaxed);
-        (until != 0 && !self.probing.load(Relaxed)).then(|| Duration::from_nanos(until))
+        let probed = until != 0 && !self.probing.load(Relaxed) && !self.is_left_out();
+        probed.then(|| Duration::from_nanos(until))
     }
 
     /// How many ejections came before, and for how long the endpoint has been in use since the last.
@@ -127,6 +196,7 @@ impl EndpointState {
     pub(super) fn eject(&self, until: Duration, times: u32) {
         self.ejections.store(times, Relaxed);
         self.ejected_until.store((until.as_nanos() as u64).max(1), Relaxed);
+        self.barred.fetch_or(EJECTED, Relaxed);
         self.probing.store(false, Relaxed);
     }
 
@@ -135,6 +205,7 @@ impl EndpointState {
         self.consecutive_errors.store(0, Relaxed);
         self.restored_at.store(at.as_nanos() as u64, Relaxed);
         self.ejected_until.store(0, Relaxed);
+        self.barred.fetch_and(!EJECTED, Relaxed);
         self.probing.store(false, Relaxed);
     }
 
@@ -148,6 +219,7 @@ impl EndpointState {
     /// True for the one caller that may probe.
     pub(super) fn start_probe(&self, at: Duration) -> bool {
         self.standing(at) == Standing::ProbeDue
+            && !self.is_left_out()
             && self.probing.compare_exchange(false, true, Relaxed, Relaxed).is_ok()
     }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -32,6 +33,8 @@ pub enum Outcome {
     ServerError,
     /// No response head: connect, TLS, reset, timeout.
     Failure,
+    /// An answer that asks to come back later: after this time, or when the server does not say when.
+    AskedToWait(Option<Duration>),
 }
 
 /// A request in flight to an endpoint: counted there and in its cluster until dropped.

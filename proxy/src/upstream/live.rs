@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::endpoint::{Endpoint, EndpointSet, Standing};
+use super::health::{self, Vitals};
 use super::lease::Outcome;
 use super::limits::Counts;
 use super::metrics::{Metrics, STATES};
@@ -90,8 +91,7 @@ impl Live {
 
     pub(super) fn replace(&self, set: Arc<EndpointSet>) {
         self.endpoints.store(set);
-        self.schedule_probe();
-        self.show_states();
+        self.obey_health();
     }
 
     /// The endpoint, when one is due for its probe, and this caller is the one to probe it.
@@ -116,7 +116,7 @@ impl Live {
 
     /// Takes the end of an attempt into account.
     pub(super) fn finished(&self, endpoint: &Endpoint, finished: Finished, judgement: Judgement<'_>) {
-        let failed = finished.outcome != Outcome::Success;
+        let failed = matches!(finished.outcome, Outcome::ServerError | Outcome::Failure);
         observe_latency(endpoint, finished, judgement.load_balancer);
         endpoint.state.requests.fetch_add(1, Relaxed);
         if failed {
@@ -129,6 +129,13 @@ impl Live {
             }
             return;
         };
+        if let Outcome::AskedToWait(time) = finished.outcome {
+            // Who asks politely is not broken: that is no error, and no ejection.
+            if finished.probe {
+                self.restore(endpoint, finished.at);
+            }
+            return self.rest(endpoint, finished.at, (time, policy));
+        }
         match (finished.probe, failed) {
             (true, false) => self.restore(endpoint, finished.at),
             (true, true) => self.eject(endpoint, finished.at, policy),
@@ -138,6 +145,27 @@ impl Live {
             }
             (false, true) => self.error(endpoint, finished.at, policy),
         }
+    }
+
+    /// Lets checks decide who is left out: the unhealthy, unless they are too many.
+    pub(super) fn obey_health(&self) {
+        let set = self.endpoints.load();
+        let candidates = set.candidates();
+        let unhealthy = candidates.iter().filter(|endpoint| !endpoint.state.vitals().is_healthy()).count();
+        let leaves_out = health::leaves_out(candidates.len(), unhealthy);
+        for endpoint in set.all() {
+            endpoint.state.leave_out(leaves_out && !endpoint.state.vitals().is_healthy());
+        }
+        self.schedule_probe();
+        self.show_states();
+    }
+
+    /// Takes every endpoint as healthy, because nobody checks any more.
+    pub(super) fn forget_health(&self) {
+        for endpoint in self.endpoints.load().all() {
+            endpoint.state.set_vitals(Vitals::default());
+        }
+        self.obey_health();
     }
 
     /// Takes every endpoint back, because ejection was turned off.
@@ -167,12 +195,28 @@ impl Live {
         }
     }
 
+    /// Leaves an endpoint alone that asked for it, as long as enough others take requests.
+    fn rest(&self, endpoint: &Endpoint, at: Duration, asked: (Option<Duration>, &OutlierDetection)) {
+        let (time, policy) = asked;
+        let _turn = match self.ejecting.try_lock() {
+            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Ok(turn) => turn,
+        };
+        let set = self.endpoints.load();
+        let others = set.candidates().iter().filter(|other| other.number() != endpoint.number());
+        let out = others.filter(|other| !other.state.takes_requests(at)).count();
+        if outlier::has_room(policy, Crowd { total: set.candidates().len(), ejected: out }) {
+            let mut rng = jitter(endpoint, at);
+            endpoint.state.rest(at + outlier::rest_time(policy, time, &mut rng));
+        }
+    }
+
     fn eject(&self, endpoint: &Endpoint, at: Duration, policy: &OutlierDetection) {
         let (before, in_use_for) = endpoint.state.history(at);
         let in_use_for = if endpoint.state.is_in_use() { in_use_for } else { Duration::ZERO };
         let times = outlier::next_in_row(policy, before, in_use_for);
-        // Any number that differs between endpoints and moments will do for jitter.
-        let mut rng = fastrand::Rng::with_seed(at.as_nanos() as u64 ^ u64::from(endpoint.number()) << 48);
+        let mut rng = jitter(endpoint, at);
         let time = outlier::ejection_time(policy, times, &mut rng);
         endpoint.state.eject(at + time, times);
         self.metrics.ejections.increment(1);
@@ -249,16 +293,22 @@ fn observe_latency(endpoint: &Endpoint, finished: Finished, load_balancer: &Load
     };
     let sample = match finished.outcome {
         Outcome::Success => finished.took,
-        Outcome::ServerError => finished.took.max(known()),
+        Outcome::ServerError | Outcome::AskedToWait(_) => finished.took.max(known()),
         Outcome::Failure => finished.took.max(known()).max(default_round_trip),
     };
     latency.observe(finished.at, sample, decay);
+}
+
+/// Any number that differs between endpoints and moments will do for jitter.
+fn jitter(endpoint: &Endpoint, at: Duration) -> fastrand::Rng {
+    fastrand::Rng::with_seed(at.as_nanos() as u64 ^ u64::from(endpoint.number()) << 48)
 }
 
 fn state_index(endpoint: &Endpoint) -> usize {
     let standing = endpoint.state.standing(Duration::ZERO);
     match (endpoint.config().health, standing) {
         (Health::Draining, _) => 1,
+        (Health::Healthy, _) if !endpoint.state.vitals().is_healthy() => 4,
         (Health::Healthy, Standing::InUse) => 0,
         (Health::Healthy, Standing::Probing) => 3,
         (Health::Healthy, Standing::Ejected { .. } | Standing::ProbeDue) => 2,

@@ -12,7 +12,7 @@ pub const METRICS: &[MetricSpec] = &[
     MetricSpec {
         name: "outrigger_upstream_endpoints",
         kind: Kind::Gauge,
-        help: "Endpoints by state: healthy, draining, ejected, probing.",
+        help: "Endpoints by state: healthy, draining, ejected, probing, unhealthy.",
         labels: &["destination_service", "destination_namespace", "state"],
     },
     MetricSpec {
@@ -42,7 +42,7 @@ pub const METRICS: &[MetricSpec] = &[
 ];
 
 /// The states an endpoint is counted in, in the order of the gauges.
-pub(super) const STATES: [&str; 4] = ["healthy", "draining", "ejected", "probing"];
+pub(super) const STATES: [&str; 5] = ["healthy", "draining", "ejected", "probing", "unhealthy"];
 
 /// What became of the wish to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -60,6 +60,17 @@ pub(super) fn ejection_time(policy: &OutlierDetection, times: u32, rng: &mut fas
     time.mul_f64(1.0 - JITTER + 2.0 * JITTER * rng.f64())
 }
 
+/// How long an endpoint is left alone that asked for it; without a time as long as the first ejection. Jitter only
+/// lengthens: nobody comes back before the time that was asked for, unless that is beyond the longest ejection.
+pub(super) fn rest_time(
+    policy: &OutlierDetection,
+    asked: Option<Duration>,
+    rng: &mut fastrand::Rng,
+) -> Duration {
+    let time = asked.unwrap_or(policy.base_ejection_time).min(policy.max_ejection_time);
+    time.mul_f64(1.0 + JITTER * rng.f64())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

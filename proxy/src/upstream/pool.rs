@@ -26,6 +26,8 @@ use super::dial::{DialCause, DialError, Stream, dial};
 use super::http1::{Exclusive, IDLE_PER_TARGET, Idle, Scratch, Turns};
 use super::http2::{self, DiallingGuard, Multiplexed};
 use super::limits::{ConnectionPermit, Limit, Pending};
+use super::origin::Origin;
+use crate::telemetry::Protection;
 use crate::worker::Shared;
 
 /// How often a worker looks for connections that are over.
@@ -58,6 +60,8 @@ pub enum Security {
     Plaintext,
     /// Mutual TLS, and exactly this identity answers.
     Mesh(SpiffeId),
+    /// TLS to a server outside the mesh, verified as its cluster asks.
+    Origin(Arc<Origin>),
 }
 
 /// What is spoken on a connection.
@@ -108,6 +112,17 @@ pub(super) struct Tracked {
 enum Place {
     Idle(Exclusive),
     Permit(Option<ConnectionPermit>),
+}
+
+impl Security {
+    /// As telemetry says it.
+    pub fn protection(&self) -> Protection {
+        match self {
+            Self::Plaintext => Protection::Plaintext,
+            Self::Mesh(_) => Protection::Mtls,
+            Self::Origin(_) => Protection::Tls,
+        }
+    }
 }
 
 impl Pools {

@@ -41,6 +41,8 @@ pub struct EndpointView {
     pub state: EndpointStateView,
     /// What is left of its ejection, in milliseconds; 0 when its probe is due.
     pub ejected_for_ms: Option<u64>,
+    /// What is left of the time for which it asked for patience, in milliseconds.
+    pub resting_for_ms: Option<u64>,
     /// Requests that are over.
     pub requests_total: u64,
     /// Those that failed.
@@ -59,6 +61,8 @@ pub enum EndpointStateView {
     Ejected,
     /// One request is trying.
     Probing,
+    /// Fails its health checks; left out unless too many do.
+    Unhealthy,
 }
 
 /// The limits of a cluster.
@@ -115,16 +119,18 @@ fn view(endpoint: &Endpoint, config: &Config, at: Duration) -> EndpointView {
         weight: endpoint.config().weight,
         pending: endpoint.state.pending.load(Relaxed),
         ewma_ms: estimate.map(|ns| (ns / 1e3).round() / 1e3),
-        state: state(endpoint.config().health, standing),
+        state: state(endpoint, standing),
         ejected_for_ms,
+        resting_for_ms: endpoint.state.resting_for(at).map(|time| time.as_millis() as u64),
         requests_total: endpoint.state.requests.load(Relaxed),
         requests_failed: endpoint.state.failed.load(Relaxed),
     }
 }
 
-fn state(health: Health, standing: Standing) -> EndpointStateView {
-    match (health, standing) {
+fn state(endpoint: &Endpoint, standing: Standing) -> EndpointStateView {
+    match (endpoint.config().health, standing) {
         (Health::Draining, _) => EndpointStateView::Draining,
+        (Health::Healthy, _) if !endpoint.state.vitals().is_healthy() => EndpointStateView::Unhealthy,
         (Health::Healthy, Standing::InUse) => EndpointStateView::Healthy,
         (Health::Healthy, Standing::Probing) => EndpointStateView::Probing,
         (Health::Healthy, Standing::Ejected { .. } | Standing::ProbeDue) => EndpointStateView::Ejected,

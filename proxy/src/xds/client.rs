@@ -64,8 +64,8 @@ pub struct Parts {
     pub node: Node,
     /// What it is asked for.
     pub demanded: Demanded,
-    /// The clusters whose names are to be resolved.
-    pub resolved: watch::Sender<Vec<Arc<Cluster>>>,
+    /// The clusters whose names are to be resolved or whose endpoints are to be checked.
+    pub attended: watch::Sender<Vec<Arc<Cluster>>>,
     /// Where the last good configuration is kept.
     pub state_dir: Option<PathBuf>,
 }
@@ -116,7 +116,7 @@ pub struct Client {
     node: Node,
     names: mpsc::Receiver<DestinationName>,
     changes: Changes,
-    resolved: watch::Sender<Vec<Arc<Cluster>>>,
+    attended: watch::Sender<Vec<Arc<Cluster>>>,
     saved: Option<Saved>,
     held: Held,
     linker: Linker,
@@ -131,7 +131,7 @@ pub struct Client {
 impl Client {
     /// A client whose destinations of now are pinned. What was kept on disk is in force from here on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { shared, control_plane, node, demanded, resolved, state_dir } = parts;
+        let Parts { shared, control_plane, node, demanded, attended, state_dir } = parts;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut client = Self {
@@ -142,7 +142,7 @@ impl Client {
             node,
             names: demanded.names,
             changes: demanded.changes,
-            resolved,
+            attended,
             saved: state_dir.map(Saved::new),
             held: Held::default(),
             linker: Linker::default(),
@@ -285,12 +285,12 @@ impl Client {
         let before = self.shared.snapshot.load_full();
         let Some(next) = self.linker.link(&self.held, &before, &self.shared.telemetry) else { return };
         self.publish(next);
-        let resolved = self.linker.resolved_clusters();
-        self.resolved.send_if_modified(|known| {
+        let attended = self.linker.attended_clusters();
+        self.attended.send_if_modified(|known| {
             let is_same =
-                known.len() == resolved.len() && known.iter().zip(&resolved).all(|(a, b)| Arc::ptr_eq(a, b));
+                known.len() == attended.len() && known.iter().zip(&attended).all(|(a, b)| Arc::ptr_eq(a, b));
             if !is_same {
-                *known = resolved;
+                *known = attended;
             }
             !is_same
         });

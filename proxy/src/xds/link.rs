@@ -147,10 +147,12 @@ impl Linker {
         self.clusters.keys().cloned().collect()
     }
 
-    /// The clusters in force that are found by resolving names.
-    pub(crate) fn resolved_clusters(&self) -> Vec<Arc<Cluster>> {
-        let by_name = |entry: &&InForce| entry.config.discovery != Discovery::Eds;
-        self.clusters.values().filter(by_name).map(|entry| entry.cluster.clone()).collect()
+    /// The clusters in force that the control thread works for: names to resolve, endpoints to check.
+    pub(crate) fn attended_clusters(&self) -> Vec<Arc<Cluster>> {
+        let attended = |entry: &&InForce| {
+            entry.config.discovery != Discovery::Eds || entry.config.health_check.is_some()
+        };
+        self.clusters.values().filter(attended).map(|entry| entry.cluster.clone()).collect()
     }
 
     /// What becomes of a destination; `None` when it stays as it is.

@@ -252,6 +252,53 @@ fn two_workers_at_once_do_not_eject_the_last_two() {
     }
 }
 
+/// Who takes requests, by number.
+fn takers(hand: &mut Hand) -> Vec<u32> {
+    let mut numbers: Vec<u32> = (0..200).map(|_| hand.lease(&[]).unwrap().endpoint().number()).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+#[test]
+fn who_asks_for_patience_is_left_alone_for_so_long() {
+    let mut hand = Hand::new(|_| {}, 4);
+    hand.request(1, Outcome::AskedToWait(Some(Duration::from_secs(20))));
+    assert_eq!(takers(&mut hand), [2, 3, 4]);
+    let view = hand.cluster.view(hand.now).endpoints[0].clone();
+    assert_eq!(view.state, EndpointStateView::Healthy, "it is no ejection");
+    assert!((20_000..=22_000).contains(&view.resting_for_ms.unwrap()), "{view:?}");
+    assert_eq!(metric(&hand.telemetry, "outrigger_upstream_ejections_total", ""), 0.0);
+    hand.pass(Duration::from_secs(19));
+    assert_eq!(takers(&mut hand), [2, 3, 4]);
+    hand.pass(Duration::from_secs(3));
+    assert_eq!(takers(&mut hand), [1, 2, 3, 4]);
+    // Asking again does not lengthen anything by itself, and without a time it is as long as the first ejection.
+    hand.request(1, Outcome::AskedToWait(None));
+    hand.pass(Duration::from_millis(900));
+    assert_eq!(takers(&mut hand), [2, 3, 4]);
+    hand.pass(Duration::from_millis(201));
+    assert_eq!(takers(&mut hand), [1, 2, 3, 4]);
+}
+
+#[test]
+fn patience_has_a_bound_and_enough_endpoints_stay() {
+    let mut hand = Hand::new(|_| {}, 4);
+    for number in 1..=4 {
+        hand.request(number, Outcome::AskedToWait(Some(Duration::from_secs(86_400))));
+    }
+    assert_eq!(takers(&mut hand), [3, 4], "half of them stay");
+    // The longest ejection is 60 s; a tenth of jitter comes on top.
+    hand.pass(Duration::from_secs(67));
+    assert_eq!(takers(&mut hand), [1, 2, 3, 4]);
+    let mut last = Hand::new(|_| {}, 1);
+    last.request(1, Outcome::AskedToWait(Some(Duration::from_secs(20))));
+    assert_eq!(last.cluster.view(last.now).endpoints[0].resting_for_ms, None, "never the last one");
+    let mut off = Hand::new(|config| config.outlier = None, 4);
+    off.request(1, Outcome::AskedToWait(Some(Duration::from_secs(20))));
+    assert_eq!(takers(&mut off), [1, 2, 3, 4]);
+}
+
 #[test]
 fn draining_endpoints_are_used_only_when_nothing_else_is_left() {
     let mut hand = Hand::new(|_| {}, 0);

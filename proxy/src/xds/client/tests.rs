@@ -18,7 +18,7 @@ fn parts(shared: &Arc<Shared>, demanded: Demanded, channel: Channel) -> Parts {
         control_plane: ControlPlane::over(channel, None),
         node: Node { id: "sidecar~127.0.0.1~web-1.shop~d".into(), ..Node::default() },
         demanded,
-        resolved: watch::channel(Vec::new()).0,
+        attended: watch::channel(Vec::new()).0,
         state_dir: None,
     }
 }
