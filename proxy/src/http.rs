@@ -2,6 +2,7 @@
 //!
 //! The stages of a request stand in [`crate::outbound`] and [`crate::inbound`]; this module has what both use.
 
+mod affinity;
 mod answer;
 mod attempt;
 mod body;
@@ -14,6 +15,7 @@ mod hygiene;
 mod refused;
 mod retry_after;
 mod serve;
+mod session;
 mod trace;
 mod tunnel;
 
@@ -21,6 +23,7 @@ pub use body::{Body, BodyError};
 pub use connection::{Direction, Downstream, DownstreamSecurity, Held};
 pub use serve::serve;
 
+pub(crate) use affinity::{affinity, hash_address, report};
 pub(crate) use answer::{REASON, Stop, stop};
 pub(crate) use attempt::{Plan, attempts, believe_reason};
 pub(crate) use connection::Connection;
@@ -31,5 +34,6 @@ pub(crate) use headers::apply;
 pub(crate) use hygiene::{
     BodyLength, FORWARDED_CLIENT_CERT, Fields, check_request, check_response, fit_version,
 };
+pub(crate) use session::Session;
 pub(crate) use trace::{TRACEPARENT, keep_or_start};
 pub(crate) use tunnel::{Answered, finish, prepare_switch};

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use outrigger_base::tls::Alpn;
 use outrigger_model::identity::SpiffeId;
-use outrigger_model::policy::ConnectionPolicy;
+use outrigger_model::policy::{ConnectionPolicy, HashOn};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::http::hash_address;
 use crate::reason::{Reason, Seen};
 use crate::snapshot::OpaqueRoute;
 use crate::telemetry::{Protection, TcpLabels, TcpRecord, Way};
-use crate::upstream::{Cluster, ConnectionPermit, Lease, Outcome, PickContext, Stream, dial, dial_plain};
+use crate::upstream::{
+    Affinity, Cluster, ConnectionPermit, Lease, Outcome, PickContext, Stream, dial, dial_plain,
+};
 use crate::worker::Worker;
 
 mod carriers;
@@ -60,8 +63,9 @@ pub(crate) async fn outbound(
         debug!(route.name = %route.object, reason = Reason::NoBackend.word(), "opaque connection closed");
         return Ok(());
     };
+    let affinity = affinity(&cluster, &downstream);
     // In a box: what it takes to connect is gone before the first byte, which may be long before the last one.
-    match Box::pin(connect(&worker, &cluster)).await {
+    match Box::pin(connect(&worker, &cluster, affinity)).await {
         Ok((upstream, held)) => {
             let labels = labels(&cluster, Some(&held.0));
             let record = TcpRecord::open(&worker, labels);
@@ -104,17 +108,28 @@ fn backend(worker: &Worker, route: &OpaqueRoute) -> Option<Arc<Cluster>> {
     None
 }
 
+/// Of a connection only the address of the client can be hashed.
+fn affinity(cluster: &Cluster, downstream: &TcpStream) -> Affinity {
+    let key = match cluster.config().load_balancer.hash_on() {
+        Some(HashOn::SourceIp) => downstream.peer_addr().ok().map(|peer| hash_address(peer.ip())),
+        Some(HashOn::Header(_) | HashOn::Cookie(_)) | None => None,
+    };
+    Affinity { key, session: None }
+}
+
 /// Dials endpoints until one answers. What failed to connect cannot have been seen, so another may be tried.
 async fn connect(
     worker: &Worker,
     cluster: &Arc<Cluster>,
+    affinity: Affinity,
 ) -> Result<(Stream, (Lease, ConnectionPermit)), Reason> {
     let permit = cluster.connection_permit()?;
     let mut tried = Vec::with_capacity(ATTEMPTS);
     let mut _guard = None;
     loop {
-        let leased = worker
-            .with_rng(|rng| cluster.lease(&mut PickContext { now: Instant::now(), rng, tried: &tried }));
+        let leased = worker.with_rng(|rng| {
+            cluster.lease(&mut PickContext { now: Instant::now(), rng, tried: &tried, affinity })
+        });
         let lease = leased?;
         let endpoint = lease.endpoint().clone();
         let config = endpoint.config();

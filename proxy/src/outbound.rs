@@ -64,21 +64,30 @@ async fn stages(
     }
     let forward = forward(matched, &parts)?;
     http::apply(&route.request_headers, &mut parts.headers);
-    let backend = forward.backend(worker.with_rng(|rng| rng.u32(..forward.total_weight)));
+    let session = forward.session.as_deref().map(|policy| http::Session::read(policy, &parts.headers));
+    let backend = match session.as_ref().and_then(|session| session.backend(forward)) {
+        Some(backend) => backend,
+        None => forward.backend(worker.with_rng(|rng| rng.u32(..forward.total_weight))),
+    };
     let cluster = backend.cluster.as_ref().ok_or_else(|| Refusal::at(Reason::NoBackend, &route.object))?;
     exchange.record.service(cluster.label());
+    let affinity = http::affinity(exchange, cluster, session.as_ref(), &parts.headers);
     http::apply(&backend.request_headers, &mut parts.headers);
 
     // 6. Attempts, until there is an answer.
     let mut request = Request::from_parts(parts, body);
     let downstream = http::prepare_switch(&mut request, &asked);
     let deadline = forward.timeout.map(|timeout| exchange.record.started() + timeout);
-    let plan = Plan { forward, cluster, deadline, switches: downstream.is_some() };
+    let plan = Plan { forward, cluster, affinity, deadline, switches: downstream.is_some() };
     let mut arrived = http::attempts(exchange, &plan, request).await?;
 
     // 7. What goes back.
     let fields = http::check_response(&mut arrived.response, &asked)?;
     http::believe_reason(&mut arrived, fields);
+    http::report(arrived.lease.as_ref(), fields, arrived.response.headers());
+    if let Some(session) = session {
+        session.keep(&mut arrived);
+    }
     http::apply(&backend.response_headers, arrived.response.headers_mut());
     http::apply(&route.response_headers, arrived.response.headers_mut());
     Ok(http::Answered { arrived, downstream, asked, deadline })

@@ -12,6 +12,7 @@ use outrigger_model::inbound::{Inbound, MeshSettings};
 use outrigger_model::name::Destination as DestinationName;
 use outrigger_model::policy::RetryPolicy;
 use outrigger_model::route::{HeaderChanges, RouteMatch};
+use outrigger_model::session::SessionAffinity;
 
 use crate::limit::{self, RateLimiter};
 use crate::upstream::Cluster;
@@ -147,6 +148,8 @@ pub struct Forward {
     pub timeout: Option<std::time::Duration>,
     /// What the user wants retried; `None`: only what is always safe.
     pub retry: Option<RetryPolicy>,
+    /// Whether clients stay with their endpoints.
+    pub session: Option<Box<SessionAffinity>>,
 }
 
 /// A share of the traffic.

@@ -2,7 +2,7 @@
 
 use divan::{Bencher, black_box};
 use outrigger_model::policy::LoadBalancer;
-use outrigger_proxy::upstream::{Cluster, Outcome, PickContext};
+use outrigger_proxy::upstream::{Affinity, Cluster, Outcome, PickContext};
 use tokio::time::Instant;
 
 use crate::surroundings::{cluster_config, endpoints, telemetry};
@@ -34,7 +34,12 @@ fn lease(bencher: Bencher<'_, '_>, load_balancer: LoadBalancer, count: usize) {
     let mut rng = fastrand::Rng::with_seed(1);
     let now = Instant::now();
     bencher.bench_local(|| {
-        let lease = cluster.lease(&mut PickContext { now: black_box(now), rng: &mut rng, tried: &[] });
+        let lease = cluster.lease(&mut PickContext {
+            now: black_box(now),
+            rng: &mut rng,
+            tried: &[],
+            affinity: Affinity::default(),
+        });
         lease.map(|lease| lease.outcome(now, Outcome::Success))
     });
 }

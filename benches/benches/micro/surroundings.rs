@@ -27,6 +27,8 @@ pub(crate) fn cluster_config() -> Cluster {
         discovery: Discovery::Eds,
         protocol: UpstreamProtocol::AsDownstream,
         load_balancer: LoadBalancer::default(),
+        slow_start: None,
+        locality: None,
         connection: ConnectionPolicy::default(),
         limits: Limits::default(),
         outlier: Some(OutlierDetection::default()),
@@ -48,6 +50,7 @@ pub(crate) fn endpoints(count: usize) -> Endpoints {
             weight: 1,
             health: Health::Healthy,
             locality: Locality::default(),
+            hint_zones: Vec::new(),
             workload: WorkloadRef { namespace: "shop".into(), name: format!("reviews-{place}").into() },
             identity: Some(Clone::clone(&identity)),
         }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::health_check::HealthCheck;
-use crate::policy::{ConnectionPolicy, Limits, LoadBalancer, OutlierDetection, RetryBudget};
+use crate::policy::{
+    ConnectionPolicy, Limits, LoadBalancer, LocalityMode, OutlierDetection, RetryBudget, SlowStart,
+};
 use crate::upstream_tls::UpstreamTls;
 
 /// How a destination is found and treated. Endpoints come apart, in [`crate::endpoint::Endpoints`] of the same name.
@@ -19,6 +21,10 @@ pub struct Cluster {
     pub protocol: UpstreamProtocol,
     /// How one is chosen.
     pub load_balancer: LoadBalancer,
+    /// How new endpoints come to their share; `None`: at once. Hashing takes no notice of it.
+    pub slow_start: Option<SlowStart>,
+    /// Whether near endpoints are preferred; `None`: where hints of the endpoints say so. Hashing takes no notice of it.
+    pub locality: Option<LocalityMode>,
     /// Connections.
     pub connection: ConnectionPolicy,
     /// Circuit breaker.

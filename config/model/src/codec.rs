@@ -21,6 +21,7 @@ mod matches;
 mod outlier;
 mod retry;
 mod route;
+mod session;
 mod share;
 mod wire;
 
@@ -57,6 +58,8 @@ pub const MAX_LIMIT_KEYS: usize = 8;
 pub const MAX_DESCRIPTOR_ENTRIES: usize = 16;
 /// The most endpoints of one cluster.
 pub const MAX_ENDPOINTS: usize = 10_000;
+/// The most zones that one endpoint is meant for (Kubernetes allows 8).
+pub const MAX_HINT_ZONES: usize = 16;
 /// How many names of a server's certificate are accepted in a cluster (Gateway API: 5, and the host name).
 pub const MAX_PEER_NAMES: usize = 16;
 /// The largest bundle of authorities of a cluster, in bytes.

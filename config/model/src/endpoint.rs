@@ -25,6 +25,8 @@ pub struct Endpoint {
     pub health: Health,
     /// Where it runs.
     pub locality: Locality,
+    /// The zones whose clients should use it (`EndpointSlice`, `hints.forZones`); empty where nobody says.
+    pub hint_zones: Vec<Arc<str>>,
     /// The workload's name and namespace, for telemetry.
     pub workload: WorkloadRef,
     /// `Some` when a sidecar stands in front: dialled with mutual TLS and only this identity is accepted there.

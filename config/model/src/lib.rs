@@ -7,6 +7,7 @@ pub mod identity;
 pub mod name;
 pub mod listener;
 pub mod route;
+pub mod session;
 pub mod filter;
 pub mod policy;
 pub mod health_check;

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+mod balancing;
+
+pub use balancing::{HashCookie, HashOn, LoadBalancer, LocalityMode, SlowStart};
+
 /// Retries that the user asked for, beyond those that are always safe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
@@ -100,30 +104,6 @@ impl Default for OutlierDetection {
             max_ejection_time: Duration::from_secs(60),
             max_ejection_percent: 50,
         }
-    }
-}
-
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum LoadBalancer {
-    /// The better of two random ones by peak EWMA of latency times requests in flight.
-    PeakEwma {
-        /// Assumed of an endpoint never used.
-        default_round_trip: Duration,
-        /// Half-life class of the average: the weight of the past falls by e in this time.
-        decay: Duration,
-    },
-    /// The better of two random ones by requests in flight.
-    LeastRequest,
-    /// One after the other, by weight.
-    RoundRobin,
-    /// Any, by weight.
-    Random,
-}
-
-impl Default for LoadBalancer {
-    fn default() -> Self {
-        Self::PeakEwma { default_round_trip: Duration::from_millis(30), decay: Duration::from_secs(10) }
     }
 }
 

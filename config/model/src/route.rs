@@ -11,6 +11,7 @@ use regex::Regex;
 
 use crate::filter::{Filters, Redirect};
 use crate::policy::RetryPolicy;
+use crate::session::SessionAffinity;
 
 mod matcher;
 
@@ -159,6 +160,8 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// What is retried beyond what is always safe to retry; `None` is only that.
     pub retry: Option<RetryPolicy>,
+    /// Whether clients stay with their endpoints.
+    pub session: Option<SessionAffinity>,
 }
 
 /// A share of a [`Forward`].
@@ -187,7 +190,7 @@ impl Route {
 impl Forward {
     /// To these backends, without a limit of time and without retries that anybody asked for.
     pub fn to(backends: Vec<Backend>) -> Self {
-        Self { backends, timeout: None, retry: None }
+        Self { backends, timeout: None, retry: None, session: None }
     }
 }
 

@@ -56,7 +56,7 @@ pub struct BackendPolicySpec {
 #[serde(try_from = "WrittenLoadBalancer")]
 pub enum LoadBalancer {
     /// The better of two by latency and load.
-    PeakEwma,
+    PeakEwma(PeakEwma),
     /// The better of two by load.
     LeastRequest,
     /// One after the other.
@@ -67,6 +67,18 @@ pub enum LoadBalancer {
     RingHash(HashOn),
     /// By a hash in a Maglev table.
     Maglev(HashOn),
+}
+
+/// What peak EWMA starts from and how fast it forgets. What is `None` was not written and stays at its default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PeakEwma {
+    /// Assumed of an endpoint never used.
+    #[serde(deserialize_with = "field::some_positive")]
+    pub default_round_trip: Option<Duration>,
+    /// In this time the weight of the past falls by e.
+    #[serde(deserialize_with = "field::some_positive")]
+    pub decay: Option<Duration>,
 }
 
 /// What is hashed.
@@ -259,6 +271,7 @@ enum Algorithm {
 struct WrittenLoadBalancer {
     #[serde(default)]
     algorithm: Algorithm,
+    peak_ewma: Option<PeakEwma>,
     hash_on: Option<HashOn>,
 }
 
@@ -266,6 +279,9 @@ impl TryFrom<WrittenLoadBalancer> for LoadBalancer {
     type Error = Misfit;
 
     fn try_from(written: WrittenLoadBalancer) -> Result<Self, Misfit> {
+        if written.peak_ewma.is_some() && written.algorithm != Algorithm::PeakEwma {
+            return Err(Misfit::new("peakEwma", "only for PeakEwma; remove it or change algorithm"));
+        }
         match (written.algorithm, written.hash_on) {
             (Algorithm::RingHash, Some(on)) => Ok(Self::RingHash(on)),
             (Algorithm::Maglev, Some(on)) => Ok(Self::Maglev(on)),
@@ -275,7 +291,7 @@ impl TryFrom<WrittenLoadBalancer> for LoadBalancer {
             (_, Some(_)) => {
                 Err(Misfit::new("hashOn", "only for RingHash and Maglev; remove it or change algorithm"))
             }
-            (Algorithm::PeakEwma, None) => Ok(Self::PeakEwma),
+            (Algorithm::PeakEwma, None) => Ok(Self::PeakEwma(written.peak_ewma.unwrap_or_default())),
             (Algorithm::LeastRequest, None) => Ok(Self::LeastRequest),
             (Algorithm::RoundRobin, None) => Ok(Self::RoundRobin),
             (Algorithm::Random, None) => Ok(Self::Random),

@@ -193,7 +193,14 @@ fn policies_say_what_is_not_in_force() {
         + &own("BackendPolicy", "a", &format!("{{{}}}", target("reviews")))
         + &own("BackendPolicy", "b", &format!("{{{}}}", target("reviews")))
         + &own("BackendPolicy", "c", &format!("{{{}}}", target("gone")))
-        + &own("BackendPolicy", "d", &format!("{{{}, slowStart: {{window: 30s}}}}", target("gone")));
+        + &own(
+            "BackendPolicy",
+            "d",
+            &format!(
+                "{{{}, loadBalancer: {{algorithm: Maglev, hashOn: {{sourceIp: true}}}}, slowStart: {{window: 30s}}}}",
+                target("gone")
+            ),
+        );
     check(
         &yaml,
         &[

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use outrigger_model::cluster::{Cluster, Discovery, DnsName, ServiceRef, UpstreamProtocol};
 use outrigger_model::endpoint::Endpoints;
+use outrigger_model::policy::LocalityMode;
 use outrigger_model::resource::{Resource, ResourceType};
 use outrigger_resources::external_service::Resolution;
+use outrigger_resources::kubernetes::Service;
 use outrigger_resources::{Kind, ObjectRef};
 
 use super::policy::Treatment;
@@ -18,7 +20,8 @@ pub(super) fn cluster(world: &World, target: &Target<'_>, name: &str) -> Cluster
     let (reference, treatment) = match target {
         Target::Service(port) => {
             let reference = port.reference();
-            let treatment = Treatment::of(world, &reference, &port.port.name);
+            let mut treatment = Treatment::of(world, &reference, &port.port.name);
+            treatment.locality = treatment.locality.or_else(|| distribution(port.service));
             (service_ref(&reference), treatment)
         }
         Target::External(port) => {
@@ -42,6 +45,8 @@ pub(super) fn cluster(world: &World, target: &Target<'_>, name: &str) -> Cluster
         discovery: discovery(target),
         protocol: protocol(target),
         load_balancer: treatment.load_balancer,
+        slow_start: treatment.slow_start,
+        locality: treatment.locality,
         connection: treatment.connection,
         limits: treatment.limits,
         outlier: treatment.outlier,
@@ -63,6 +68,8 @@ pub(super) fn invalid(kind: ResourceType, name: &str) -> Option<Resource> {
             discovery: Discovery::Eds,
             protocol: UpstreamProtocol::AsDownstream,
             load_balancer: treatment.load_balancer,
+            slow_start: treatment.slow_start,
+            locality: treatment.locality,
             connection: treatment.connection,
             limits: treatment.limits,
             outlier: treatment.outlier,
@@ -74,6 +81,15 @@ pub(super) fn invalid(kind: ResourceType, name: &str) -> Option<Resource> {
             Some(Resource::Endpoints(Endpoints { cluster: name.into(), endpoints: Vec::new() }))
         }
         ResourceType::Listener | ResourceType::Route => None,
+    }
+}
+
+/// What a Service itself says of near endpoints, for which Kubernetes has words of its own. Nodes are not told apart here,
+/// so that the same node means the same zone. A word that is not known counts as none.
+fn distribution(service: &Service) -> Option<LocalityMode> {
+    match service.spec.traffic_distribution.as_deref() {
+        Some("PreferClose" | "PreferSameZone" | "PreferSameNode") => Some(LocalityMode::PreferLocal),
+        _ => None,
     }
 }
 

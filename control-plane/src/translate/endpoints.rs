@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use outrigger_model::codec::MAX_ENDPOINTS;
+use outrigger_model::codec::{MAX_ENDPOINTS, MAX_HINT_ZONES};
 use outrigger_model::endpoint::{Endpoint, Endpoints, Health, Locality, WorkloadRef};
 use outrigger_resources::kubernetes::{EndpointSlice, ServicePort, SliceEndpoint, TargetPort, Transport};
 use outrigger_resources::{Kind, Object, ObjectRef};
@@ -92,13 +92,19 @@ fn listed_endpoint(at: &Listed<'_>, address: SocketAddr, trust_domain: &str) -> 
     let Some(member) = behind(at, address) else {
         let zone = at.listed.zone.as_deref().unwrap_or_default();
         let locality = Locality { region: Arc::from(""), zone: zone.into() };
-        return Some(Endpoint { locality, ..unknown(address, health) });
+        return Some(Endpoint { locality, hint_zones: hints(at.listed), ..unknown(address, health) });
     };
     let mut endpoint = member.endpoint(address, health, trust_domain)?;
     if let Some(zone) = at.listed.zone.as_deref().filter(|_| endpoint.locality.zone.is_empty()) {
         endpoint.locality.zone = zone.into();
     }
+    endpoint.hint_zones = hints(at.listed);
     Some(endpoint)
+}
+
+/// The zones whose clients should use an endpoint. Beyond the bound a proxy would refuse the cluster as a whole.
+fn hints(listed: &SliceEndpoint) -> Vec<Arc<str>> {
+    listed.hint_zones.iter().take(MAX_HINT_ZONES).map(|zone| zone.as_str().into()).collect()
 }
 
 fn listed_health(listed: &SliceEndpoint, count_not_ready: bool) -> Option<Health> {
@@ -127,6 +133,7 @@ fn unknown(address: SocketAddr, health: Health) -> Endpoint {
         weight: 1,
         health,
         locality: Locality::default(),
+        hint_zones: Vec::new(),
         workload: WorkloadRef::default(),
         identity: None,
     }

@@ -152,6 +152,7 @@ impl<'w> Member<'w> {
         };
         let meta = self.meta();
         let workload = WorkloadRef { namespace: meta.namespace.clone(), name: meta.name.clone() };
-        Some(Endpoint { address, weight, health, locality: self.locality(), workload, identity })
+        let (locality, hint_zones) = (self.locality(), Vec::new());
+        Some(Endpoint { address, weight, health, locality, hint_zones, workload, identity })
     }
 }

@@ -1,7 +1,10 @@
 //! BackendPolicies: which one counts for a destination, and what it says.
 
 use outrigger_model::health_check::{HealthCheck, Probe};
-use outrigger_model::policy::{ConnectionPolicy, Limits, LoadBalancer, OutlierDetection, RetryBudget};
+use outrigger_model::policy::{
+    ConnectionPolicy, HashCookie, HashOn, Limits, LoadBalancer, LocalityMode, OutlierDetection, RetryBudget,
+    SlowStart,
+};
 use outrigger_resources::backend_policy::{self as resources, BackendPolicy, BackendPolicySpec};
 use outrigger_resources::{Object, ObjectRef};
 
@@ -11,6 +14,8 @@ use crate::world::{Held, Term, World, policy_target};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Treatment {
     pub(crate) load_balancer: LoadBalancer,
+    pub(crate) slow_start: Option<SlowStart>,
+    pub(crate) locality: Option<LocalityMode>,
     pub(crate) connection: ConnectionPolicy,
     pub(crate) limits: Limits,
     pub(crate) outlier: Option<OutlierDetection>,
@@ -22,6 +27,8 @@ impl Default for Treatment {
     fn default() -> Self {
         Self {
             load_balancer: LoadBalancer::default(),
+            slow_start: None,
+            locality: None,
             connection: ConnectionPolicy::default(),
             limits: Limits::default(),
             outlier: Some(OutlierDetection::default()),
@@ -64,10 +71,10 @@ pub(crate) fn not_applied(spec: &BackendPolicySpec) -> Vec<&'static str> {
         spec.load_balancer,
         Some(resources::LoadBalancer::RingHash(_) | resources::LoadBalancer::Maglev(_))
     );
+    // A hash names its endpoint, whether that is new or far.
     let fields = [
-        (hashes, "spec.loadBalancer.algorithm"),
-        (spec.slow_start.is_some(), "spec.slowStart"),
-        (spec.locality.is_some(), "spec.locality"),
+        (hashes && spec.slow_start.is_some(), "spec.slowStart"),
+        (hashes && spec.locality.is_some_and(|mode| mode != resources::LocalityMode::Off), "spec.locality"),
     ];
     fields.into_iter().filter(|(set, _)| *set).map(|(_, field)| field).collect()
 }
@@ -82,7 +89,9 @@ fn policy(held: &Held) -> Option<&BackendPolicy> {
 impl From<&BackendPolicySpec> for Treatment {
     fn from(spec: &BackendPolicySpec) -> Self {
         Self {
-            load_balancer: load_balancer(spec.load_balancer.as_ref()),
+            load_balancer: spec.load_balancer.as_ref().map(load_balancer).unwrap_or_default(),
+            slow_start: spec.slow_start.map(slow_start),
+            locality: spec.locality.map(locality),
             connection: connection(&spec.connection),
             limits: limits(&spec.circuit_breaker),
             outlier: spec.outlier_detection.enabled.then(|| outlier(&spec.outlier_detection)),
@@ -92,16 +101,45 @@ impl From<&BackendPolicySpec> for Treatment {
     }
 }
 
-/// An algorithm that is not applied leaves the default in force, and status says so.
-fn load_balancer(wanted: Option<&resources::LoadBalancer>) -> LoadBalancer {
+fn load_balancer(wanted: &resources::LoadBalancer) -> LoadBalancer {
     match wanted {
-        Some(resources::LoadBalancer::LeastRequest) => LoadBalancer::LeastRequest,
-        Some(resources::LoadBalancer::RoundRobin) => LoadBalancer::RoundRobin,
-        Some(resources::LoadBalancer::Random) => LoadBalancer::Random,
-        Some(resources::LoadBalancer::PeakEwma) | None => LoadBalancer::default(),
-        Some(resources::LoadBalancer::RingHash(_) | resources::LoadBalancer::Maglev(_)) => {
-            LoadBalancer::default()
+        resources::LoadBalancer::PeakEwma(wanted) => peak_ewma(wanted),
+        resources::LoadBalancer::LeastRequest => LoadBalancer::LeastRequest,
+        resources::LoadBalancer::RoundRobin => LoadBalancer::RoundRobin,
+        resources::LoadBalancer::Random => LoadBalancer::Random,
+        resources::LoadBalancer::RingHash(on) => LoadBalancer::RingHash(hash_on(on)),
+        resources::LoadBalancer::Maglev(on) => LoadBalancer::Maglev(hash_on(on)),
+    }
+}
+
+fn peak_ewma(wanted: &resources::PeakEwma) -> LoadBalancer {
+    let mut ewma = LoadBalancer::default();
+    if let LoadBalancer::PeakEwma { default_round_trip, decay } = &mut ewma {
+        *default_round_trip = wanted.default_round_trip.unwrap_or(*default_round_trip);
+        *decay = wanted.decay.unwrap_or(*decay);
+    }
+    ewma
+}
+
+fn hash_on(wanted: &resources::HashOn) -> HashOn {
+    match wanted {
+        resources::HashOn::Header(name) => HashOn::Header(name.clone()),
+        resources::HashOn::Cookie { name, ttl } => {
+            HashOn::Cookie(HashCookie { name: name.as_str().into(), ttl: *ttl })
         }
+        resources::HashOn::SourceIp => HashOn::SourceIp,
+    }
+}
+
+fn slow_start(wanted: resources::SlowStart) -> SlowStart {
+    SlowStart { window: wanted.window, min_weight_percent: wanted.min_weight_percent }
+}
+
+fn locality(wanted: resources::LocalityMode) -> LocalityMode {
+    match wanted {
+        resources::LocalityMode::PreferLocal => LocalityMode::PreferLocal,
+        resources::LocalityMode::Strict => LocalityMode::Strict,
+        resources::LocalityMode::Off => LocalityMode::Off,
     }
 }
 

@@ -24,7 +24,7 @@ use super::{Body, connection::Connection};
 use crate::alarms::{Alarms, Late};
 use crate::reason::{Reason, Refusal, Seen};
 use crate::snapshot::Forward;
-use crate::upstream::{Cluster, HttpVersion, Lease, Message, Outcome, PickContext, Target};
+use crate::upstream::{Affinity, Cluster, HttpVersion, Lease, Message, Outcome, PickContext, Target};
 use outrigger_model::cluster::UpstreamProtocol;
 
 /// Repetitions of what no application can have seen, when the route says nothing.
@@ -37,6 +37,8 @@ const REPLAY_BYTES: usize = 64 * 1024;
 pub(crate) struct Plan<'a> {
     pub(crate) forward: &'a Forward,
     pub(crate) cluster: &'a Arc<Cluster>,
+    /// Where the request would rather go.
+    pub(crate) affinity: Affinity,
     /// When the whole request must be over.
     pub(crate) deadline: Option<Instant>,
     /// The client wants a tunnel or another protocol: such a request is sent once.
@@ -171,10 +173,14 @@ impl<'a> Loop<'a> {
 
     fn lease(&self) -> Result<Lease, Refusal> {
         let tried = self.tried.as_slice();
-        let leased = self
-            .connection
-            .worker
-            .with_rng(|rng| self.plan.cluster.lease(&mut PickContext { now: Instant::now(), rng, tried }));
+        let leased = self.connection.worker.with_rng(|rng| {
+            self.plan.cluster.lease(&mut PickContext {
+                now: Instant::now(),
+                rng,
+                tried,
+                affinity: self.plan.affinity,
+            })
+        });
         leased.map_err(|reason| self.refusal(reason))
     }
 

@@ -11,10 +11,12 @@ use http_body::{Body as _, Frame, SizeHint};
 use outrigger_model::route::HeaderChanges;
 use tokio::time::Instant;
 
+use super::affinity::report;
 use super::answer::grpc_status;
 use super::connection::Connection;
 use super::forward::Arrived;
 use super::headers::apply;
+use super::hygiene::Fields;
 use super::{Body, BodyError};
 use crate::alarms::Alarm;
 use crate::limit::Slot;
@@ -203,10 +205,13 @@ impl Streaming {
     fn passed(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
             self.record.add_bytes(data.len());
-        } else if self.grpc
-            && let Some(code) = frame.trailers_ref().and_then(grpc_status)
-        {
-            self.record.grpc_status(code);
+        } else if let Some(trailers) = frame.trailers_ref() {
+            if self.grpc
+                && let Some(code) = grpc_status(trailers)
+            {
+                self.record.grpc_status(code);
+            }
+            report(self.lease.as_ref(), Fields::of(trailers), trailers);
         }
     }
 

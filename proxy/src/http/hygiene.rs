@@ -42,6 +42,7 @@ impl Fields {
     pub(crate) const FORWARDED_CLIENT_CERT: Self = Self(1 << 6);
     pub(crate) const TRACE: Self = Self(1 << 7);
     pub(crate) const REASON: Self = Self(1 << 8);
+    pub(crate) const LOAD_REPORT: Self = Self(1 << 9);
 
     /// Those of a head.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
@@ -64,6 +65,7 @@ impl Fields {
             "x-forwarded-client-cert" => Self::FORWARDED_CLIENT_CERT,
             "traceparent" | "tracestate" => Self::TRACE,
             "x-outrigger-reason" => Self::REASON,
+            "endpoint-load-metrics" | "endpoint-load-metrics-bin" => Self::LOAD_REPORT,
             _ => Self::default(),
         }
     }

@@ -9,20 +9,22 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use outrigger_model::cluster::Cluster as Config;
-use outrigger_model::endpoint::{Endpoint as EndpointConfig, Endpoints};
+use outrigger_model::endpoint::{Endpoint as EndpointConfig, Endpoints, Locality};
+use outrigger_model::policy::LoadBalancer;
 use tokio::time::Instant;
 
 use crate::reason::Reason;
 use crate::telemetry::Telemetry;
 
 use super::balance::{self, Choice};
-use super::endpoint::{Endpoint, EndpointSet, EndpointState};
+use super::endpoint::{Endpoint, EndpointState};
 use super::lease::{Lease, PickContext, Picked};
 use super::limits::{ConnectionPermit, Limit, RetryGuard};
 use super::live::Live;
 use super::metrics::{Metrics, RetryOutcome};
 use super::origin::Origin;
 use super::pool::Security;
+use super::set::{EndpointSet, Purpose};
 use super::view::{self, ClusterView};
 
 /// The most endpoints one cluster keeps; more are left out, and that is logged.
@@ -42,11 +44,21 @@ impl Cluster {
     /// For the control thread. `previous` is the cluster of the same name before a change: endpoints with their
     /// statistics and ejections, counts and the retry budget are shared with it.
     pub fn new(config: Arc<Config>, previous: Option<&Self>, telemetry: &Telemetry) -> Arc<Self> {
+        Self::seen_from(&Locality::default(), config, previous, telemetry)
+    }
+
+    /// The same, for a proxy that knows where it runs.
+    pub fn seen_from(
+        client: &Locality,
+        config: Arc<Config>,
+        previous: Option<&Self>,
+        telemetry: &Telemetry,
+    ) -> Arc<Self> {
         let metrics = || Metrics::new(telemetry.registry(), &config.service);
         let live = match previous {
             Some(previous) if previous.config.service == config.service => previous.live.clone(),
             Some(previous) => Arc::new(previous.live.relabelled(metrics())),
-            None => Arc::new(Live::new(metrics(), Instant::now())),
+            None => Arc::new(Live::new(metrics(), Instant::now(), client.clone())),
         };
         if config.outlier.is_none() {
             live.restore_all();
@@ -59,7 +71,12 @@ impl Cluster {
             let same = previous.and_then(|previous| previous.origin.clone()).filter(|it| it.config() == tls);
             same.unwrap_or_else(|| Arc::new(Origin::new(tls.clone())))
         });
-        Arc::new(Self { config, label, live, origin })
+        let cluster = Self { config, label, live, origin };
+        if previous.is_some_and(|previous| !cluster.is_prepared_like(&previous.config)) {
+            let all = cluster.live.endpoints.load().all().to_vec();
+            cluster.live.replace(Arc::new(EndpointSet::new(all, cluster.purpose())));
+        }
+        Arc::new(cluster)
     }
 
     /// What configuration says.
@@ -91,15 +108,17 @@ impl Cluster {
             );
         }
         let known = self.live.endpoints.load().by_key();
+        // Where nobody was before, nobody is new.
+        let at = (!known.is_empty()).then(|| self.live.at(Instant::now()));
         let mut listed = HashSet::new();
         let all = endpoints.endpoints.iter().take(MAX_ENDPOINTS).filter_map(|config| {
             let key = (config.address, config.identity.clone());
-            let endpoint = self.endpoint(config, known.get(&key), telemetry);
+            let endpoint = self.endpoint(config, known.get(&key), at, telemetry);
             // What is listed twice is one endpoint.
             listed.insert(key).then_some(endpoint)
         });
         let all = all.collect();
-        self.live.replace(Arc::new(EndpointSet::new(all)));
+        self.live.replace(Arc::new(EndpointSet::new(all, self.purpose())));
     }
 
     /// Chooses an endpoint and counts a request in flight there until the lease is dropped.
@@ -160,18 +179,55 @@ impl Cluster {
 
     /// There is at least one candidate, so there is always an answer: the last rule of `pick` takes anybody.
     fn choose(&self, set: &EndpointSet, at: Duration, context: &mut PickContext<'_>) -> (usize, bool) {
+        let choice = Choice {
+            policy: &self.config.load_balancer,
+            slow_start: self.config.slow_start.as_ref(),
+            at,
+            tried: context.tried,
+            affinity: context.affinity,
+            turn: &self.live.turn,
+            spill: &self.live.spill,
+            reported: self.live.reported.load(Relaxed),
+        };
+        // A session that has its endpoint does not leave it to try another.
+        if let Some(index) = balance::in_session(set, &choice) {
+            return (index, false);
+        }
         if let Some(index) = self.live.start_probe(set, at, context.tried) {
             return (index, true);
         }
-        let choice =
-            Choice { policy: self.config.load_balancer, at, tried: context.tried, turn: &self.live.turn };
         (balance::pick(set, &choice, context.rng).unwrap_or(0), false)
     }
 
+    /// Whether what endpoints say of their load changes anything.
+    pub(super) fn wants_reports(&self) -> bool {
+        let by_load =
+            matches!(self.config.load_balancer, LoadBalancer::LeastRequest | LoadBalancer::PeakEwma { .. });
+        by_load || !self.live.endpoints.load().ranks().is_empty()
+    }
+
+    fn purpose(&self) -> Purpose<'_> {
+        Purpose {
+            load_balancer: &self.config.load_balancer,
+            slow_start: self.config.slow_start,
+            locality: self.config.locality,
+            client: &self.live.client,
+        }
+    }
+
+    /// Whether endpoints that were prepared for another configuration serve this one as they are.
+    fn is_prepared_like(&self, other: &Config) -> bool {
+        let (one, slow_start, locality) =
+            (&self.config.load_balancer, self.config.slow_start, self.config.locality);
+        *one == other.load_balancer && slow_start == other.slow_start && locality == other.locality
+    }
+
+    /// `known` is the endpoint as it was; one that was not known came to others at `came_at`, or is one of the first.
     fn endpoint(
         &self,
         config: &EndpointConfig,
         known: Option<&Arc<Endpoint>>,
+        came_at: Option<Duration>,
         telemetry: &Telemetry,
     ) -> Arc<Endpoint> {
         match known {
@@ -183,7 +239,8 @@ impl Cluster {
             None => {
                 let number = self.live.next_number.fetch_add(1, Relaxed);
                 let label = telemetry.endpoint_label(config);
-                Arc::new(Endpoint::new(config.clone(), number, label, Arc::new(EndpointState::new())))
+                let state = came_at.map_or_else(EndpointState::new, EndpointState::newcomer);
+                Arc::new(Endpoint::new(config.clone(), number, label, Arc::new(state)))
             }
         }
     }

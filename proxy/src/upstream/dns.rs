@@ -209,6 +209,7 @@ fn endpoint(address: SocketAddr) -> Endpoint {
         weight: 1,
         health: Health::Healthy,
         locality: Locality::default(),
+        hint_zones: Vec::new(),
         workload: WorkloadRef::default(),
         identity: None,
     }

@@ -3,18 +3,20 @@
 //! The state is atomics, shared by workers and kept while the endpoint stays in its cluster, whatever else changes.
 //! Moments are durations since the origin of the cluster. This module decides nothing: see `balance` and `outlier`.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use outrigger_model::endpoint::{Endpoint as Config, Health};
-use outrigger_model::identity::SpiffeId;
+use outrigger_model::endpoint::Endpoint as Config;
 
 use super::ewma::PeakEwma;
+use super::hash::xxh64;
 use super::health::Vitals;
+use super::orca::Load;
 use super::window::Window;
+
+/// Tells tokens of sessions from other hashes of addresses.
+const TOKEN_SEED: u64 = 0x6f75_7472_6967_6765;
 
 /// An address that serves, with what is known of it.
 #[derive(Debug)]
@@ -22,13 +24,23 @@ pub struct Endpoint {
     config: Config,
     number: u32,
     label: u32,
+    token: u64,
     pub(super) state: Arc<EndpointState>,
 }
+
+/// The rank of an endpoint of a cluster where nearness does not matter.
+pub(super) const UNRANKED: u8 = u8::MAX;
 
 /// What traffic has shown of an endpoint.
 #[derive(Debug)]
 pub(super) struct EndpointState {
     pub(super) latency: PeakEwma,
+    /// What it says of its own load.
+    pub(super) load: Load,
+    /// Its rank of nearness, [`UNRANKED`] where that does not matter.
+    pub(super) rank: AtomicU8,
+    /// Nanoseconds since the origin when it came to others that were there; 0 for one of the first.
+    new_since: AtomicU64,
     /// Requests in flight there.
     pub(super) pending: AtomicU32,
     pub(super) requests: AtomicU64,
@@ -73,7 +85,8 @@ pub(super) enum Standing {
 
 impl Endpoint {
     pub(super) fn new(config: Config, number: u32, label: u32, state: Arc<EndpointState>) -> Self {
-        Self { config, number, label, state }
+        let token = xxh64(config.address.to_string().as_bytes(), TOKEN_SEED);
+        Self { config, number, label, token, state }
     }
 
     /// What discovery says of it.
@@ -84,6 +97,12 @@ impl Endpoint {
     /// Its number within its cluster: the same as long as address and identity stay, never given to another endpoint.
     pub fn number(&self) -> u32 {
         self.number
+    }
+
+    /// A number that stands for its address: the same in every proxy and at all times, and a stranger cannot read the
+    /// address from it.
+    pub fn token(&self) -> u64 {
+        self.token
     }
 
     /// The number telemetry knows its workload by.
@@ -97,6 +116,9 @@ impl EndpointState {
     pub(super) fn new() -> Self {
         Self {
             latency: PeakEwma::new(),
+            load: Load::new(),
+            rank: AtomicU8::new(UNRANKED),
+            new_since: AtomicU64::new(0),
             pending: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -110,6 +132,17 @@ impl EndpointState {
             resting_until: AtomicU64::new(0),
             vitals: AtomicU32::new(Vitals::default().pack()),
         }
+    }
+
+    /// Of an endpoint that comes to others at a moment.
+    pub(super) fn newcomer(at: Duration) -> Self {
+        Self { new_since: AtomicU64::new((at.as_nanos() as u64).max(1)), ..Self::new() }
+    }
+
+    /// When it came to others; `None` for one of the first.
+    pub(super) fn new_since(&self) -> Option<Duration> {
+        let since = self.new_since.load(Relaxed);
+        (since != 0).then(|| Duration::from_nanos(since))
     }
 
     pub(super) fn standing(&self, at: Duration) -> Standing {
@@ -227,101 +260,4 @@ impl EndpointState {
     pub(super) fn abandon_probe(&self) {
         self.probing.store(false, Relaxed);
     }
-}
-
-/// All endpoints of a cluster at one moment, prepared for choosing.
-#[derive(Debug, Default)]
-pub(super) struct EndpointSet {
-    all: Vec<Arc<Endpoint>>,
-    /// So many at the front of `all` may be chosen.
-    candidates: usize,
-    /// Running sums of the weights of the candidates; empty when all weigh the same.
-    cumulative: Vec<u64>,
-    mean_weight: f64,
-    /// The order of weighted round robin; empty when all weigh the same.
-    schedule: Vec<u32>,
-}
-
-/// The longest order of weighted round robin, in turns; weights are scaled to fit.
-const MAX_TURNS: usize = 4096;
-
-impl EndpointSet {
-    /// The healthy ones are candidates; when there is none, the draining ones are.
-    pub(super) fn new(mut all: Vec<Arc<Endpoint>>) -> Self {
-        all.sort_by_key(|endpoint| endpoint.config.health == Health::Draining);
-        let healthy = all.iter().filter(|endpoint| endpoint.config.health == Health::Healthy).count();
-        let candidates = if healthy == 0 { all.len() } else { healthy };
-        let weights: Vec<u64> = all[..candidates].iter().map(|e| u64::from(e.config.weight.max(1))).collect();
-        let total: u64 = weights.iter().sum();
-        let mean_weight = total as f64 / candidates.max(1) as f64;
-        let even = weights.windows(2).all(|pair| pair[0] == pair[1]);
-        let (cumulative, schedule) =
-            if even { (Vec::new(), Vec::new()) } else { (running_sums(&weights), turns(&weights, total)) };
-        Self { all, candidates, cumulative, mean_weight, schedule }
-    }
-
-    pub(super) fn all(&self) -> &[Arc<Endpoint>] {
-        &self.all
-    }
-
-    pub(super) fn candidates(&self) -> &[Arc<Endpoint>] {
-        &self.all[..self.candidates]
-    }
-
-    pub(super) fn weighs_evenly(&self) -> bool {
-        self.cumulative.is_empty()
-    }
-
-    /// The weight of a candidate, 1 being the mean.
-    pub(super) fn relative_weight(&self, index: usize) -> f64 {
-        f64::from(self.all[index].config.weight.max(1)) / self.mean_weight
-    }
-
-    /// A candidate by weight.
-    pub(super) fn draw(&self, rng: &mut fastrand::Rng) -> usize {
-        match self.cumulative.last() {
-            None => rng.usize(..self.candidates),
-            Some(total) => {
-                let point = rng.u64(..*total);
-                self.cumulative.partition_point(|sum| *sum <= point)
-            }
-        }
-    }
-
-    /// The candidate of a turn of round robin.
-    pub(super) fn at_turn(&self, turn: usize) -> usize {
-        match self.schedule.len() {
-            0 => turn % self.candidates,
-            turns => self.schedule[turn % turns] as usize,
-        }
-    }
-
-    /// After so many turns every candidate had one.
-    pub(super) fn turns(&self) -> usize {
-        self.schedule.len().max(self.candidates)
-    }
-
-    /// The endpoints by what makes them the same endpoint.
-    pub(super) fn by_key(&self) -> HashMap<(SocketAddr, Option<SpiffeId>), Arc<Endpoint>> {
-        let key = |endpoint: &Arc<Endpoint>| (endpoint.config.address, endpoint.config.identity.clone());
-        self.all.iter().map(|endpoint| (key(endpoint), endpoint.clone())).collect()
-    }
-}
-
-fn running_sums(weights: &[u64]) -> Vec<u64> {
-    let mut sum = 0;
-    weights.iter().map(|weight| (sum += weight, sum).1).collect()
-}
-
-/// Spreads the turns of each endpoint evenly: its k-th turn comes at (k + 1/2) / weight.
-fn turns(weights: &[u64], total: u64) -> Vec<u32> {
-    let bound = MAX_TURNS.max(weights.len()) as u64;
-    let scale = |weight: u64| if total <= bound { weight } else { (weight * bound / total).max(1) };
-    let mut turns: Vec<(f64, u32)> = Vec::new();
-    for (index, weight) in weights.iter().enumerate() {
-        let share = scale(*weight);
-        turns.extend((0..share).map(|k| ((k as f64 + 0.5) / share as f64, index as u32)));
-    }
-    turns.sort_by(|a, b| a.0.total_cmp(&b.0));
-    turns.into_iter().map(|(_, index)| index).collect()
 }

@@ -48,6 +48,41 @@ impl PeakEwma {
     }
 }
 
+/// A plain moving average, kept in the same way: a sample moves it by the weight of the time passed. Of samples within one
+/// tick the first counts.
+#[derive(Debug)]
+pub(super) struct Ewma {
+    packed: AtomicU64,
+}
+
+impl Ewma {
+    /// Without a sample.
+    pub(super) fn new() -> Self {
+        Self { packed: AtomicU64::new(0) }
+    }
+
+    /// Takes a sample, which is above 0.
+    pub(super) fn observe(&self, at: Duration, sample: f64, decay: Duration) {
+        let tick = tick(at);
+        let sample = sample.max(f64::from(f32::MIN_POSITIVE));
+        let observed = |packed: u64| {
+            let Some((last, average)) = unpack(packed) else { return Some(pack(tick, sample)) };
+            let passed = tick.wrapping_sub(last);
+            let weight = remaining(passed, decay);
+            (passed != 0).then(|| pack(tick, average * weight + sample * (1.0 - weight)))
+        };
+        // An error is "nothing to change".
+        let _ = self.packed.fetch_update(Relaxed, Relaxed, observed);
+    }
+
+    /// The average, `None` when the last sample is older than `expires`.
+    pub(super) fn known(&self, at: Duration, expires: Duration) -> Option<f64> {
+        let (last, average) = unpack(self.packed.load(Relaxed))?;
+        let age = Duration::from_nanos(u64::from(tick(at).wrapping_sub(last)) << TICK_SHIFT);
+        (age <= expires).then_some(average)
+    }
+}
+
 fn remaining(ticks: u32, decay: Duration) -> f64 {
     if ticks == 0 {
         return 1.0;
@@ -112,6 +147,19 @@ mod tests {
         ewma.observe(MS(0), MS(100), DECAY);
         let fallen = estimate_ms(&ewma, DECAY);
         assert!((36.0..37.5).contains(&fallen), "{fallen}");
+    }
+
+    #[test]
+    fn a_plain_average_follows_both_ways_and_expires() {
+        let ewma = Ewma::new();
+        assert_eq!(ewma.known(MS(0), DECAY), None);
+        ewma.observe(MS(0), 1.0, DECAY);
+        ewma.observe(DECAY, 0.0, DECAY);
+        let fallen = ewma.known(DECAY, DECAY).unwrap();
+        assert!((0.36..0.38).contains(&fallen), "a time of decay leaves a part of e: {fallen}");
+        ewma.observe(DECAY * 2, 1.0, DECAY);
+        assert!(ewma.known(DECAY * 2, DECAY).unwrap() > fallen);
+        assert_eq!(ewma.known(DECAY * 4, DECAY), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::cluster::Cluster;
 use super::endpoint::Endpoint;
 use super::limits::Limit;
 use super::live::{Finished, Judgement};
+use super::orca::Report;
 
 /// What is needed to choose an endpoint.
 #[derive(Debug)]
@@ -22,6 +23,17 @@ pub struct PickContext<'a> {
     /// Numbers of the endpoints this request was sent to before; avoided while others are left. Empty on the first
     /// attempt: that is how requests are told from retries in the retry budget.
     pub tried: &'a [u32],
+    /// Where the request would rather go.
+    pub affinity: Affinity,
+}
+
+/// Where a request would rather go than anywhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Affinity {
+    /// The hash of what the policy hashes; `None` where the request does not have it.
+    pub key: Option<u64>,
+    /// The token of the endpoint that its session is with; that one is taken while it is in use.
+    pub session: Option<u64>,
 }
 
 /// How an attempt ended.
@@ -74,6 +86,18 @@ impl Lease {
     /// lease, so that handshakes do not make an endpoint look slow.
     pub fn sent(&self, now: Instant) {
         self.started.set(now);
+    }
+
+    /// What the endpoint says of its own load.
+    pub fn reported(&self, now: Instant, report: Report) {
+        let live = self.cluster.live();
+        self.endpoint.state.load.observe(live.at(now), report);
+        live.reported.store(true, Relaxed);
+    }
+
+    /// Whether what endpoints say of their load changes anything.
+    pub fn wants_reports(&self) -> bool {
+        self.cluster.wants_reports()
     }
 
     /// The response head came, or the attempt failed. Only the first call counts; dropping without it counts as neither

@@ -3,22 +3,24 @@
 //! Also the shell around `outlier`: what an outcome does to the endpoint, and to how many are ejected.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use outrigger_model::endpoint::Health;
+use outrigger_model::endpoint::{Health, Locality};
 use outrigger_model::policy::{LoadBalancer, OutlierDetection};
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use super::endpoint::{Endpoint, EndpointSet, Standing};
+use super::endpoint::{Endpoint, Standing, UNRANKED};
 use super::health::{self, Vitals};
 use super::lease::Outcome;
 use super::limits::Counts;
 use super::metrics::{Metrics, STATES};
 use super::outlier::{self, Crowd, Record};
+use super::set::EndpointSet;
+use super::spill::Spill;
 use super::window::Column;
 
 /// No probe is due, ever.
@@ -35,6 +37,12 @@ pub(super) struct Live {
     /// Where round robin stands.
     pub(super) turn: AtomicUsize,
     pub(super) next_number: AtomicU32,
+    /// Where this proxy runs.
+    pub(super) client: Locality,
+    /// How much goes on from near endpoints to others.
+    pub(super) spill: Spill,
+    /// Whether endpoints ever said what they carry.
+    pub(super) reported: AtomicBool,
     /// Nanoseconds since the origin when the next probe is due.
     next_probe: AtomicU64,
     /// Held while one endpoint is being ejected, so that two workers do not eject the last two. Only ever tried, never
@@ -62,7 +70,7 @@ pub(super) struct Judgement<'a> {
 }
 
 impl Live {
-    pub(super) fn new(metrics: Metrics, origin: Instant) -> Self {
+    pub(super) fn new(metrics: Metrics, origin: Instant, client: Locality) -> Self {
         Self {
             origin,
             endpoints: ArcSwap::default(),
@@ -71,6 +79,9 @@ impl Live {
             metrics,
             turn: AtomicUsize::new(0),
             next_number: AtomicU32::new(1),
+            client,
+            spill: Spill::new(),
+            reported: AtomicBool::new(false),
             next_probe: AtomicU64::new(NEVER),
             ejecting: Mutex::new(()),
             shown: std::array::from_fn(|_| AtomicI64::new(0)),
@@ -79,7 +90,7 @@ impl Live {
 
     /// For a cluster whose metrics have other labels: the same endpoints, counted anew.
     pub(super) fn relabelled(&self, metrics: Metrics) -> Self {
-        let live = Self::new(metrics, self.origin);
+        let live = Self::new(metrics, self.origin, self.client.clone());
         live.next_number.store(self.next_number.load(Relaxed), Relaxed);
         live.replace(self.endpoints.load_full());
         live
@@ -118,6 +129,10 @@ impl Live {
     pub(super) fn finished(&self, endpoint: &Endpoint, finished: Finished, judgement: Judgement<'_>) {
         let failed = matches!(finished.outcome, Outcome::ServerError | Outcome::Failure);
         observe_latency(endpoint, finished, judgement.load_balancer);
+        let rank = endpoint.state.rank.load(Relaxed);
+        if rank != UNRANKED {
+            self.spill.observe(usize::from(rank), finished.at, finished.took);
+        }
         endpoint.state.requests.fetch_add(1, Relaxed);
         if failed {
             endpoint.state.failed.fetch_add(1, Relaxed);

@@ -16,6 +16,7 @@ use rcgen::{
 };
 use rustls::pki_types::PrivateKeyDer;
 
+use super::set::{EndpointSet, Purpose};
 use super::{Cluster, endpoint};
 use crate::demand;
 use crate::snapshot::Snapshot;
@@ -60,6 +61,8 @@ pub(super) fn config(change: impl FnOnce(&mut Config)) -> Arc<Config> {
         discovery: Discovery::Eds,
         protocol: UpstreamProtocol::AsDownstream,
         load_balancer: LoadBalancer::default(),
+        slow_start: None,
+        locality: None,
         connection: ConnectionPolicy::default(),
         limits: Limits::default(),
         outlier: Some(OutlierDetection::default()),
@@ -82,6 +85,7 @@ pub(super) fn at(address: SocketAddr) -> EndpointConfig {
         weight: 1,
         health: Health::Healthy,
         locality: Locality::default(),
+        hint_zones: Vec::new(),
         workload: WorkloadRef::default(),
         identity: None,
     }
@@ -92,13 +96,19 @@ pub(super) fn endpoints(endpoints: Vec<EndpointConfig>) -> Endpoints {
 }
 
 /// A set of endpoints with these weights, numbered from 1.
-pub(super) fn set(weights: &[u32]) -> endpoint::EndpointSet {
+pub(super) fn set(weights: &[u32]) -> EndpointSet {
+    set_for(weights, &LoadBalancer::default())
+}
+
+/// The same, prepared for a policy.
+pub(super) fn set_for(weights: &[u32], load_balancer: &LoadBalancer) -> EndpointSet {
     let endpoint = |(place, weight): (usize, &u32)| {
         let config = EndpointConfig { weight: *weight, ..endpoint_config(place as u8 + 1) };
         let state = Arc::new(endpoint::EndpointState::new());
         Arc::new(endpoint::Endpoint::new(config, place as u32 + 1, 0, state))
     };
-    endpoint::EndpointSet::new(weights.iter().enumerate().map(endpoint).collect())
+    let purpose = Purpose { load_balancer, slow_start: None, locality: None, client: &Locality::default() };
+    EndpointSet::new(weights.iter().enumerate().map(endpoint).collect(), purpose)
 }
 
 pub(super) fn cluster(telemetry: &Telemetry, change: impl FnOnce(&mut Config), count: u8) -> Arc<Cluster> {
@@ -130,4 +140,30 @@ impl Ca {
         };
         Arc::new(MeshTls::build(&credentials).unwrap())
     }
+}
+
+/// Keys as requests have them.
+pub(super) fn keys() -> impl Iterator<Item = u64> {
+    (0..10_000).map(|user: u32| super::hash::xxh64(format!("user-{user}").as_bytes(), 0))
+}
+
+/// Who owns each of the keys.
+pub(super) fn owners(owner: impl Fn(u64) -> usize) -> Vec<usize> {
+    keys().map(owner).collect()
+}
+
+/// How much of an equal share of the keys each of some owners has.
+pub(super) fn shares(owners: Vec<usize>, count: usize) -> Vec<f64> {
+    let mut shares = vec![0.0; count];
+    let equal = owners.len() as f64 / count as f64;
+    for owner in owners {
+        shares[owner] += 1.0 / equal;
+    }
+    shares
+}
+
+/// Addresses with these weights.
+pub(super) fn named(weights: &[u32]) -> Vec<(SocketAddr, u64)> {
+    let address = |place: usize| SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + place as u32), 80));
+    weights.iter().enumerate().map(|(place, weight)| (address(place), u64::from(*weight))).collect()
 }

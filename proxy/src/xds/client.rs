@@ -23,6 +23,7 @@ use super::backoff::Backoff;
 use super::control_plane::ControlPlane;
 use super::held::{Applied, Held, Names};
 use super::link::Linker;
+use super::node::locality_of;
 use super::protocol::{Protocol, answer};
 use super::saved::Saved;
 use crate::demand::{Changes, Demanded, MAX_DESTINATIONS, MAX_QUEUED_NAMES, with_place};
@@ -139,13 +140,13 @@ impl Client {
             idle: Idle::pinning(&shared.snapshot.load()),
             shared,
             control_plane,
+            linker: Linker::at(locality_of(&node)),
             node,
             names: demanded.names,
             changes: demanded.changes,
             attended,
             saved: state_dir.map(Saved::new),
             held: Held::default(),
-            linker: Linker::default(),
             tick,
             is_stale: true,
             last_failure: String::new(),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use outrigger_model::cluster::{Cluster as ClusterConfig, Discovery};
-use outrigger_model::endpoint::Endpoints;
+use outrigger_model::endpoint::{Endpoints, Locality};
 use outrigger_model::listener::Listener;
 use outrigger_model::route::RouteConfig;
 use tokio::time::Instant;
@@ -25,6 +25,8 @@ mod build;
 /// What links between one snapshot and the next: the clusters in force, and what each destination was made of.
 #[derive(Debug, Default)]
 pub(crate) struct Linker {
+    /// Where this proxy runs.
+    client: Locality,
     clusters: BTreeMap<Arc<str>, InForce>,
     made_of: BTreeMap<u32, Sources>,
     /// Rate limits and the gate of inbound, with their counts.
@@ -77,6 +79,11 @@ enum Life {
 }
 
 impl Linker {
+    /// Of a proxy that runs there.
+    pub(crate) fn at(client: Locality) -> Self {
+        Self { client, ..Self::default() }
+    }
+
     /// The next snapshot, `None` when nothing changes.
     pub(crate) fn link(
         &mut self,
@@ -288,7 +295,8 @@ impl Linker {
         {
             return Some(before.cluster.clone());
         }
-        let cluster = Cluster::new(config.clone(), before.map(|before| &*before.cluster), telemetry);
+        let previous = before.map(|before| &*before.cluster);
+        let cluster = Cluster::seen_from(&self.client, config.clone(), previous, telemetry);
         set_endpoints(config, &cluster, held, telemetry);
         self.clusters.insert(name.clone(), InForce { config: config.clone(), cluster: cluster.clone() });
         Some(cluster)

@@ -49,6 +49,12 @@ pub fn node(identity: &Identity) -> Node {
     }
 }
 
+/// Where a node says that it runs.
+pub(super) fn locality_of(node: &Node) -> Locality {
+    let said = node.locality.clone().unwrap_or_default();
+    Locality { region: said.region.into(), zone: said.zone.into() }
+}
+
 fn node_locality(locality: &Locality) -> NodeLocality {
     NodeLocality {
         region: locality.region.to_string(),

@@ -103,6 +103,8 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         discovery: Discovery::Eds,
         protocol: UpstreamProtocol::AsDownstream,
         load_balancer: LoadBalancer::default(),
+        slow_start: None,
+        locality: None,
         connection: ConnectionPolicy::default(),
         limits: Limits::default(),
         outlier: None,
@@ -118,6 +120,7 @@ pub(crate) fn endpoints(cluster: &str, addresses: &[&str]) -> Resource {
         weight: 1,
         health: Health::Healthy,
         locality: Locality::default(),
+        hint_zones: Vec::new(),
         workload: WorkloadRef::default(),
         identity: None,
     };

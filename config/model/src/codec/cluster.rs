@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
-    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbConfig,
+    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig,
 };
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster as Wire};
 use envoy_types::pb::envoy::config::core::v3::RoutingPriority;
@@ -43,7 +43,7 @@ pub(super) fn encode(cluster: &Cluster) -> Wire {
         Discovery::Dns(names) => (DiscoveryType::StrictDns, None, Some(encode_dns(&cluster.name, names))),
     };
     let (key, options) = protocol::encode(cluster.protocol, &cluster.connection);
-    Wire {
+    let mut wire = Wire {
         name: cluster.name.as_ref().into(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
         eds_cluster_config: eds,
@@ -60,7 +60,9 @@ pub(super) fn encode(cluster: &Cluster) -> Wire {
         transport_socket: cluster.tls.as_deref().map(tls::encode),
         metadata: Some(wire::metadata(&encode_extension(cluster))),
         ..Wire::default()
-    }
+    };
+    balancing::encode_standard(cluster, &mut wire);
+    wire
 }
 
 pub(super) fn decode(any: &Any, name: &mut String) -> Decoded<Cluster> {
@@ -80,6 +82,8 @@ pub(super) fn decode(any: &Any, name: &mut String) -> Decoded<Cluster> {
         discovery: decode_discovery(&wire)?,
         protocol: protocol::decode(&wire)?,
         load_balancer: balancing::decode(&wire, extension)?,
+        slow_start: balancing::decode_slow_start(&wire, extension)?,
+        locality: balancing::decode_locality(extension)?,
         connection: decode_connection(&wire, extension)?,
         limits: decode_limits(limits)?,
         outlier: outlier.transpose().map_err(|fault| fault.within("outlier_detection"))?,
@@ -107,13 +111,7 @@ fn refuse_unsupported(wire: &Wire) -> Decoded<()> {
         ("queuing_policies", wire.queuing_policies.is_some()),
         ("max_requests_per_connection", wire.max_requests_per_connection.is_some()),
         ("connection_pool_per_downstream_connection", wire.connection_pool_per_downstream_connection),
-    ])?;
-    let slow_start = match &wire.lb_config {
-        Some(LbConfig::LeastRequestLbConfig(config)) => config.slow_start_config.is_some(),
-        Some(LbConfig::RoundRobinLbConfig(config)) => config.slow_start_config.is_some(),
-        _ => false,
-    };
-    refuse(&[("slow_start_config", slow_start)])
+    ])
 }
 
 fn encode_extension(cluster: &Cluster) -> ours::ClusterExtension {
@@ -130,6 +128,8 @@ fn encode_extension(cluster: &Cluster) -> ours::ClusterExtension {
     ours::ClusterExtension {
         service: Some(service),
         load_balancer: Some(balancing::encode(&cluster.load_balancer)),
+        slow_start: cluster.slow_start.as_ref().map(balancing::encode_exact_slow_start),
+        locality: balancing::encode_locality(cluster.locality).into(),
         outlier_detection: cluster.outlier.as_ref().map(outlier::encode_exact),
         retry_budget: Some(budget),
         tcp_user_timeout: Some(wire::duration(cluster.connection.tcp_user_timeout)),

@@ -13,9 +13,9 @@ use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint as WireEndpoint, LbEndpoint, LocalityLbEndpoints,
 };
 
-use super::fault::{Decoded, Fault, refuse, shorten};
+use super::fault::{Decoded, Fault, at_most, refuse, shorten};
 use super::wire::{self, ours};
-use super::{Any, MAX_ENDPOINTS};
+use super::{Any, MAX_ENDPOINTS, MAX_HINT_ZONES};
 use crate::endpoint::{Endpoint, Endpoints, Health, Locality, WorkloadRef};
 
 /// What is counted before anything is read into memory.
@@ -112,6 +112,7 @@ fn encode_endpoint(endpoint: &Endpoint) -> LbEndpoint {
         workload_name: endpoint.workload.name.as_ref().into(),
         workload_namespace: endpoint.workload.namespace.as_ref().into(),
         identity: endpoint.identity.as_ref().map(ToString::to_string).unwrap_or_default(),
+        hint_zones: endpoint.hint_zones.iter().map(ToString::to_string).collect(),
     };
     let known = extension != ours::EndpointExtension::default();
     let address = encode_address(&endpoint.address.ip().to_string(), endpoint.address.port());
@@ -162,7 +163,9 @@ fn decode_endpoint(wire: &LbEndpoint, locality: &Locality) -> Decoded<Option<End
         "" => None,
         text => Some(text.parse().map_err(|error| Fault::new("identity", format!("of {address}: {error}")))?),
     };
+    at_most("hint_zones", extension.hint_zones.len(), MAX_HINT_ZONES)?;
+    let hint_zones = extension.hint_zones.into_iter().map(Into::into).collect();
     let workload =
         WorkloadRef { namespace: extension.workload_namespace.into(), name: extension.workload_name.into() };
-    Ok(Some(Endpoint { address, weight, health, locality: locality.clone(), workload, identity }))
+    Ok(Some(Endpoint { address, weight, health, locality: locality.clone(), hint_zones, workload, identity }))
 }

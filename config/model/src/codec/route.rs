@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::config::route::v3::{
 use super::fault::{Decoded, Fault, at_most, refuse, shorten};
 use super::matches;
 use super::wire::{self, ours};
-use super::{Any, MAX_PATTERNS, MAX_ROUTE_PARTS, MAX_ROUTES, headers, retry};
+use super::{Any, MAX_PATTERNS, MAX_ROUTE_PARTS, MAX_ROUTES, headers, retry, session};
 use crate::route::{Action, Forward, NO_BACKEND_STATUS, PathMatch, Route, RouteConfig};
 
 mod action;
@@ -188,6 +188,7 @@ fn encode_action(action: &Action, beside: Beside) -> (WireAction, ours::RouteExt
         Action::Forward(forward) if forward.backends.iter().any(|backend| backend.weight > 0) => {
             let extension = ours::RouteExtension {
                 retry_policy: forward.retry.as_ref().and_then(retry::encode_exact),
+                session: forward.session.as_ref().map(session::encode),
                 backend_filters: filters::encode_backends(&forward.backends),
                 ..ours::RouteExtension::default()
             };
@@ -281,6 +282,8 @@ fn decode_action(wire: &Wire, beside: Beside, extension: &ours::RouteExtension) 
                 let exact = retry::decode_exact(exact).map_err(|fault| fault.within("retry_policy"))?;
                 forward.retry = Some(exact);
             }
+            let session = extension.session.as_ref().map(session::decode).transpose();
+            forward.session = session.map_err(|fault| fault.within("session"))?;
             Ok(Action::Forward(forward))
         }
         Some(WireAction::DirectResponse(_)) => match &extension.no_backend {

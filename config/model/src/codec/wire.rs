@@ -195,6 +195,15 @@ pub(super) fn not_empty(field: &str, value: &str) -> Decoded<()> {
     }
 }
 
+/// Refuses what is not a token, as names of cookies and fields are (RFC 9110, section 5.6.2).
+pub(super) fn token(field: &str, value: &str) -> Decoded<()> {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match !value.is_empty() && value.bytes().all(valid) {
+        true => Ok(()),
+        false => Err(Fault::new(field, "is not a token")),
+    }
+}
+
 /// Weights that add up to at most the largest 32-bit number, as every client asks, in the same proportions. A weight
 /// above 0 stays above 0.
 pub(super) fn fit(weights: &[u64]) -> Vec<u32> {

@@ -8,7 +8,7 @@ use outrigger_model::policy::{Limits, LoadBalancer, OutlierDetection, RetryBudge
 
 use super::*;
 use crate::upstream::support::{cluster, config, endpoint_config, endpoints, metric, telemetry};
-use crate::upstream::{EndpointStateView, Outcome};
+use crate::upstream::{Affinity, EndpointStateView, Outcome};
 
 /// A cluster under a clock that is moved by hand.
 struct Hand {
@@ -31,7 +31,8 @@ impl Hand {
     }
 
     fn lease(&mut self, tried: &[u32]) -> Result<Lease, Reason> {
-        let mut context = PickContext { now: self.now, rng: &mut self.rng, tried };
+        let mut context =
+            PickContext { now: self.now, rng: &mut self.rng, tried, affinity: Affinity::default() };
         self.cluster.lease(&mut context)
     }
 

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::upstream::support::{self, Ca, config, endpoints, metric};
-use crate::upstream::{EndpointStateView, PickContext};
+use crate::upstream::{Affinity, EndpointStateView, PickContext};
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
 const REVIEWS: &str = "spiffe://cluster.local/ns/shop/sa/reviews";
@@ -79,7 +79,12 @@ impl Checks {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut chosen: Vec<_> = (0..200)
             .map(|_| {
-                let mut context = PickContext { now: Instant::now(), rng: &mut rng, tried: &[] };
+                let mut context = PickContext {
+                    now: Instant::now(),
+                    rng: &mut rng,
+                    tried: &[],
+                    affinity: Affinity::default(),
+                };
                 self.cluster.lease(&mut context).unwrap().endpoint().config().address
             })
             .collect();

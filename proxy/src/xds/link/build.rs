@@ -110,6 +110,7 @@ fn action(config: &model::Route, parts: &mut Parts<'_>) -> Action {
         total_weight,
         timeout: forward.timeout,
         retry: forward.retry.clone(),
+        session: forward.session.clone().map(Box::new),
     })
 }
 

@@ -37,6 +37,7 @@ pub(super) fn decode(wire: &Wire) -> Decoded<Forward> {
         backends: decode_backends(wire)?,
         timeout: Some(timeout).filter(|timeout| !timeout.is_zero()),
         retry: retry.map_err(|fault| fault.within("retry_policy"))?,
+        session: None,
     })
 }
 

@@ -17,12 +17,16 @@ use crate::health_check::{HealthCheck, Probe};
 use crate::identity::SpiffeId;
 use crate::inbound::{AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol};
 use crate::listener::{Handling, Listener, NamedRoute, OpaqueBackend, OpaqueRoute, OpaqueRoutes};
-use crate::policy::{ConnectionPolicy, Limits, LoadBalancer, OutlierDetection, RetryBudget, RetryPolicy};
+use crate::policy::{
+    ConnectionPolicy, HashCookie, HashOn, Limits, LoadBalancer, LocalityMode, OutlierDetection, RetryBudget,
+    RetryPolicy, SlowStart,
+};
 use crate::resource::Resource;
 use crate::route::{
     Action, Backend, BackendTarget, Forward, HeaderChanges, HeaderMatch, PathMatch, Pattern, QueryMatch,
     Route, RouteConfig, RouteMatch, ValueMatch,
 };
+use crate::session::{SessionAffinity, SessionCarrier};
 use crate::upstream_tls::{PeerName, Trust, UpstreamTls};
 
 mod filters;
@@ -69,9 +73,15 @@ fn cluster() -> impl Strategy<Value = Cluster> {
     (
         (text(), service, discovery(), protocol),
         (load_balancer(), connection(), limits(), option::of(outlier()), budget),
-        (option::of(health_check()), option::of(tls())),
+        (
+            option::of(health_check()),
+            option::of(tls()),
+            option::of(slow_start()),
+            option::of(locality_mode()),
+        ),
     )
-        .prop_map(|((name, service, discovery, protocol), rest, (health_check, tls))| {
+        .prop_map(|((name, service, discovery, protocol), rest, more)| {
+            let (health_check, tls, slow_start, locality) = more;
             let (load_balancer, connection, limits, outlier, budget) = rest;
             let service = ServiceRef { kind: service.0, namespace: service.1, name: service.2 };
             let retry_budget =
@@ -82,6 +92,8 @@ fn cluster() -> impl Strategy<Value = Cluster> {
                 discovery,
                 protocol,
                 load_balancer,
+                slow_start,
+                locality,
                 connection,
                 limits,
                 outlier,
@@ -138,7 +150,26 @@ fn load_balancer() -> impl Strategy<Value = LoadBalancer> {
         Just(LoadBalancer::LeastRequest),
         Just(LoadBalancer::RoundRobin),
         Just(LoadBalancer::Random),
+        hash_on().prop_map(LoadBalancer::RingHash),
+        hash_on().prop_map(LoadBalancer::Maglev),
     ]
+}
+
+fn hash_on() -> impl Strategy<Value = HashOn> {
+    let cookie = ("[a-zA-Z_]{1,6}", option::of(duration()));
+    prop_oneof![
+        header_name().prop_map(HashOn::Header),
+        cookie.prop_map(|(name, ttl)| HashOn::Cookie(HashCookie { name: name.into(), ttl })),
+        Just(HashOn::SourceIp),
+    ]
+}
+
+fn slow_start() -> impl Strategy<Value = SlowStart> {
+    (positive(), 0..=100u32).prop_map(|(window, min_weight_percent)| SlowStart { window, min_weight_percent })
+}
+
+fn locality_mode() -> impl Strategy<Value = LocalityMode> {
+    select(vec![LocalityMode::PreferLocal, LocalityMode::Strict, LocalityMode::Off])
 }
 
 fn connection() -> impl Strategy<Value = ConnectionPolicy> {
@@ -195,12 +226,14 @@ fn endpoints() -> impl Strategy<Value = Endpoints> {
 fn endpoint() -> impl Strategy<Value = Endpoint> {
     let health = select(vec![Health::Healthy, Health::Draining]);
     let identity = option::of(("[a-z]{1,5}", "[a-z]{1,5}"));
-    (any::<IpAddr>(), 1u32.., health, (maybe_text(), maybe_text()), identity).prop_map(
-        |(ip, weight, health, (namespace, name), identity)| Endpoint {
+    let hints = vec(text(), 0..3);
+    (any::<IpAddr>(), 1u32.., health, (maybe_text(), maybe_text()), identity, hints).prop_map(
+        |(ip, weight, health, (namespace, name), identity, hint_zones)| Endpoint {
             address: SocketAddr::new(ip, 1),
             weight,
             health,
             locality: Locality::default(),
+            hint_zones,
             workload: WorkloadRef { namespace, name },
             identity: identity.map(|(ns, sa)| SpiffeId::new("cluster.local", &ns, &sa).unwrap()),
         },
@@ -342,8 +375,12 @@ fn pattern() -> impl Strategy<Value = Pattern> {
 fn forward(is_prefix: bool) -> impl Strategy<Value = Forward> {
     let first = backend(prop_oneof![Just(1), 1u32..1_000_000].boxed(), is_prefix);
     let rest = vec(backend((0u32..1_000_000).boxed(), is_prefix), 0..3);
-    (first, rest, option::of(positive()), option::of(retry())).prop_map(|(first, rest, timeout, retry)| {
-        Forward { backends: std::iter::once(first).chain(rest).collect(), timeout, retry }
+    let rules = (option::of(positive()), option::of(retry()), option::of(session()));
+    (first, rest, rules).prop_map(|(first, rest, (timeout, retry, session))| Forward {
+        backends: std::iter::once(first).chain(rest).collect(),
+        timeout,
+        retry,
+        session,
     })
 }
 
@@ -356,6 +393,21 @@ fn backend(weight: BoxedStrategy<u32>, is_prefix: bool) -> impl Strategy<Value =
             request_headers,
             response_headers,
             filters: boxed(filters),
+        },
+    )
+}
+
+fn session() -> impl Strategy<Value = SessionAffinity> {
+    let cookie = ("[a-zA-Z_-]{1,6}", option::of(duration()));
+    let carrier = prop_oneof![
+        cookie.prop_map(|(name, max_age)| SessionCarrier::Cookie { name: name.into(), max_age }),
+        header_name().prop_map(SessionCarrier::Header),
+    ];
+    (carrier, option::of(duration()), option::of(duration())).prop_map(
+        |(carrier, absolute_timeout, idle_timeout)| SessionAffinity {
+            carrier,
+            absolute_timeout,
+            idle_timeout,
         },
     )
 }

@@ -94,6 +94,7 @@ fn endpoint(port: u16, zone: &str) -> Endpoint {
         weight: u32::MAX,
         health: Health::Healthy,
         locality: Locality { region: "eu".into(), zone: zone.into() },
+        hint_zones: Vec::new(),
         workload: WorkloadRef::default(),
         identity: None,
     }
@@ -119,6 +120,8 @@ fn a_cluster_says_round_robin_and_keeps_to_the_bounds_of_the_standard() {
         discovery: Discovery::Eds,
         protocol: UpstreamProtocol::AsDownstream,
         load_balancer: LoadBalancer::default(),
+        slow_start: None,
+        locality: None,
         connection: ConnectionPolicy::default(),
         limits: Limits::default(),
         outlier: Some(OutlierDetection { success_rate_percent: 100.0, ..OutlierDetection::default() }),

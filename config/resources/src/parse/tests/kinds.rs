@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::backend_policy::{HashOn, LoadBalancer, LocalityMode, Probe};
+use crate::backend_policy::{HashOn, LoadBalancer, LocalityMode, PeakEwma, Probe};
 use crate::external_service::{ExternalProtocol, Resolution};
 use crate::kubernetes::{InternalTrafficPolicy, ServiceType, TargetPort, Transport};
 use crate::mesh_config::{AccessLogFormat, Egress, MeshConfigSpec, Mtls};
@@ -36,7 +36,7 @@ kind: BackendPolicy            # how clients treat a destination
 metadata: {name: reviews, namespace: shop}
 spec:
   targetRefs: [{group: \"\", kind: Service, name: reviews}]
-  loadBalancer: {algorithm: PeakEwma}
+  loadBalancer: {algorithm: PeakEwma, peakEwma: {defaultRoundTrip: 5ms, decay: 3s}}
   slowStart: {window: 30s, minWeightPercent: 10}
   circuitBreaker: {maxConnections: 1024, maxPendingRequests: 1024, maxRequests: 1024, maxRetries: 3}
   outlierDetection:
@@ -85,9 +85,11 @@ fn own_kinds_are_read_to_the_last_field() {
 
     let Some(Object::BackendPolicy(policy)) = objects.next() else { panic!("a BackendPolicy") };
     let spec = policy.spec;
+    let ewma =
+        PeakEwma { default_round_trip: Some(Duration::from_millis(5)), decay: Some(Duration::from_secs(3)) };
     assert_eq!(
         (spec.load_balancer, spec.locality),
-        (Some(LoadBalancer::PeakEwma), Some(LocalityMode::PreferLocal))
+        (Some(LoadBalancer::PeakEwma(ewma)), Some(LocalityMode::PreferLocal))
     );
     assert_eq!(spec.slow_start.map(|slow| slow.window), Some(Duration::from_secs(30)));
     assert_eq!(spec.circuit_breaker.max_retries, Some(3));
@@ -188,6 +190,10 @@ fn a_backend_policy_is_judged_strictly() {
         (
             "loadBalancer: {algorithm: Maglev}",
             "loadBalancer.hashOn: missing; write header, cookie or sourceIp",
+        ),
+        (
+            "loadBalancer: {algorithm: Random, peakEwma: {decay: 1s}}",
+            "loadBalancer.peakEwma: only for PeakEwma; remove it or change algorithm",
         ),
         (
             "loadBalancer: {hashOn: {sourceIp: true}}",
