@@ -7,6 +7,7 @@ mod answer;
 mod attempt;
 mod body;
 mod connection;
+mod deadline;
 mod exchange;
 mod filters;
 mod forward;
@@ -25,8 +26,9 @@ pub use serve::serve;
 
 pub(crate) use affinity::{affinity, hash_address, report};
 pub(crate) use answer::{REASON, Stop, stop};
-pub(crate) use attempt::{Plan, attempts, believe_reason};
+pub(crate) use attempt::{Plan, attempts, believe, within_time};
 pub(crate) use connection::Connection;
+pub(crate) use deadline::{earliest as earliest_deadline, write as write_deadline};
 pub(crate) use exchange::Exchange;
 pub(crate) use filters::{Matched, filter_request, limit_inbound, redirect};
 pub(crate) use forward::{Arrived, Outgoing, send};

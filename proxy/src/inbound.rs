@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ::http::request::Parts;
 use ::http::{Request, Response};
 use hyper::body::Incoming;
 use outrigger_model::inbound::MtlsMode;
 use outrigger_model::policy::ConnectionPolicy;
+use tokio::time::Instant;
 
 use crate::http::{
     self, Arrived, Body, BodyLength, Connection, DownstreamSecurity, Exchange, Fields, Outgoing, Stop,
@@ -67,20 +69,34 @@ async fn stages(
     // 5. To the application, in the version the request came in.
     let version = exchange.connection.version;
     http::fit_version(&mut parts, version, &worker.shared.workload, BodyLength::of(&body));
+    let deadline = deadline(exchange, &mut parts, fields)?;
     let mut request = Request::from_parts(parts, body);
     let downstream = http::prepare_switch(&mut request, &asked);
     let target = Target { address: application, security: Security::Plaintext, version };
     let to = Outgoing { target: &target, policy: &APPLICATION, lease: None };
-    let sent = http::send(&worker, &to, &mut Message::once(request)).await;
+    let mut message = Message::once(request);
+    let sent = http::within_time((&worker.alarms, deadline), http::send(&worker, &to, &mut message)).await;
     let response = sent.map_err(|failed| at_workload(exchange, failed.reason))?;
 
     // 6. What goes back. Only proxies say why they answered themselves.
     let mut arrived = Arrived { response, lease: None };
     let fields = http::check_response(&mut arrived.response, &asked)?;
-    if fields.have(Fields::REASON) {
+    if fields.have(Fields::SAID_BY_PROXIES) {
         arrived.response.headers_mut().remove(http::REASON);
     }
-    Ok(http::Answered { arrived, downstream, asked, deadline: None })
+    Ok(http::Answered { arrived, downstream, asked, deadline })
+}
+
+/// When the caller stops waiting: from then on the application works for nobody. It is told what is left, to pass it on.
+fn deadline(exchange: &Exchange, parts: &mut Parts, fields: Fields) -> Result<Option<Instant>, Refusal> {
+    let started = (exchange.record.started(), None);
+    let Some(deadline) = http::earliest_deadline((&parts.headers, fields), started) else { return Ok(None) };
+    let now = Instant::now();
+    if deadline <= now {
+        return Err(at_workload(exchange, Reason::Timeout));
+    }
+    http::write_deadline(&mut parts.headers, deadline, now);
+    Ok(Some(deadline))
 }
 
 /// Strict lets mutual TLS in only; so does a proxy that has not heard yet what applies.

@@ -77,13 +77,14 @@ async fn stages(
     // 6. Attempts, until there is an answer.
     let mut request = Request::from_parts(parts, body);
     let downstream = http::prepare_switch(&mut request, &asked);
-    let deadline = forward.timeout.map(|timeout| exchange.record.started() + timeout);
+    let started = exchange.record.started();
+    let deadline = http::earliest_deadline((request.headers(), fields), (started, forward.timeout));
     let plan = Plan { forward, cluster, affinity, deadline, switches: downstream.is_some() };
     let mut arrived = http::attempts(exchange, &plan, request).await?;
 
     // 7. What goes back.
     let fields = http::check_response(&mut arrived.response, &asked)?;
-    http::believe_reason(&mut arrived, fields);
+    http::believe(&mut arrived, fields);
     http::report(arrived.lease.as_ref(), fields, arrived.response.headers());
     if let Some(session) = session {
         session.keep(&mut arrived);

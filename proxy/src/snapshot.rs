@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use outrigger_model::filter::{self as model, Redirect, Share};
 use outrigger_model::inbound::{Inbound, MeshSettings};
 use outrigger_model::name::Destination as DestinationName;
-use outrigger_model::policy::RetryPolicy;
+use outrigger_model::policy::{Hedge, RetryPolicy};
 use outrigger_model::route::{HeaderChanges, RouteMatch};
 use outrigger_model::session::SessionAffinity;
 
@@ -150,6 +150,8 @@ pub struct Forward {
     pub retry: Option<RetryPolicy>,
     /// Whether clients stay with their endpoints.
     pub session: Option<Box<SessionAffinity>>,
+    /// A second try beside one that is slow.
+    pub hedge: Option<Hedge>,
 }
 
 /// A share of the traffic.

@@ -15,6 +15,10 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// Response statuses that are tried again.
     pub statuses: Vec<StatusCode>,
+    /// Whether a 429 that says when to come back is tried again, then.
+    pub throttled: bool,
+    /// Statuses of gRPC that are tried again, where they come without a body ("Trailers-Only") or stand for no answer at all.
+    pub grpc: GrpcCodes,
     /// Whether a reset before a response head, and a failed connection, are tried again.
     pub on_reset: bool,
     /// How long one try may take until its response head; `None` is the request's own timeout.
@@ -30,12 +34,48 @@ impl Default for RetryPolicy {
         Self {
             attempts: 1,
             statuses: Vec::new(),
+            throttled: false,
+            grpc: GrpcCodes::default(),
             on_reset: false,
             per_try_timeout: None,
             backoff_base: Duration::from_millis(25),
             backoff_max: Duration::from_millis(250),
         }
     }
+}
+
+/// A set of statuses of gRPC (grpc/grpc `doc/statuscodes.md`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GrpcCodes(u32);
+
+impl GrpcCodes {
+    /// The largest status there is.
+    pub const MAX: u8 = 16;
+
+    /// The set with one more; a status that there is not changes nothing.
+    #[must_use]
+    pub fn with(self, code: u8) -> Self {
+        if code > Self::MAX { self } else { Self(self.0 | 1 << code) }
+    }
+
+    /// Whether a status is in it.
+    pub fn has(self, code: u8) -> bool {
+        code <= Self::MAX && self.0 & 1 << code != 0
+    }
+
+    /// The statuses in it, in order.
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        (0..=Self::MAX).filter(move |code| self.has(*code))
+    }
+}
+
+/// A second try beside one that is slow, for requests that are safe to send twice.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hedge {
+    /// A try is slow when it takes longer than so many percent of those before it; between 0 and 100.
+    pub delay_percentile: f64,
+    /// Second tries as a share of requests at most, in percent.
+    pub max_extra_percent: f64,
 }
 
 /// How many retries a destination gives all its clients together in this proxy.

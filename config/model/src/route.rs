@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use regex::Regex;
 
 use crate::filter::{Filters, Redirect};
-use crate::policy::RetryPolicy;
+use crate::policy::{Hedge, RetryPolicy};
 use crate::session::SessionAffinity;
 
 mod matcher;
@@ -162,6 +162,8 @@ pub struct Forward {
     pub retry: Option<RetryPolicy>,
     /// Whether clients stay with their endpoints.
     pub session: Option<SessionAffinity>,
+    /// A second try beside one that is slow; `None` is none.
+    pub hedge: Option<Hedge>,
 }
 
 /// A share of a [`Forward`].
@@ -190,7 +192,7 @@ impl Route {
 impl Forward {
     /// To these backends, without a limit of time and without retries that anybody asked for.
     pub fn to(backends: Vec<Backend>) -> Self {
-        Self { backends, timeout: None, retry: None, session: None }
+        Self { backends, timeout: None, retry: None, session: None, hedge: None }
     }
 }
 

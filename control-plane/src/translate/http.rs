@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use outrigger_model::policy::RetryPolicy;
+use outrigger_model::policy::{GrpcCodes, RetryPolicy};
 use outrigger_model::route::{
     Action, HeaderMatch, PathMatch, Pattern, QueryMatch, Route, RouteMatch, ValueMatch,
 };
@@ -114,6 +114,8 @@ fn retry_policy(retry: Option<&Retry>, timeouts: Timeouts) -> Option<RetryPolicy
     Some(RetryPolicy {
         attempts: retry.attempts.unwrap_or(default.attempts),
         statuses: retry.codes.clone(),
+        throttled: false,
+        grpc: GrpcCodes::default(),
         on_reset: true,
         per_try_timeout,
         backoff_base: base,

@@ -5,11 +5,13 @@
 //! oldest. What a policy writes replaces what the rule's own `retry` and `timeouts` say; the rest stays.
 
 use outrigger_model::filter::{self as model, Share};
-use outrigger_model::policy::RetryPolicy;
+use outrigger_model::policy::{GrpcCodes, Hedge, RetryPolicy};
 use outrigger_model::route::{Action, Route};
 use outrigger_resources::object::OUTRIGGER_GROUP;
 use outrigger_resources::route::{Filter, TargetRef};
-use outrigger_resources::route_policy::{Fault, Retry, RetryOn, RoutePolicy, RoutePolicySpec};
+use outrigger_resources::route_policy::{
+    self as resources, Fault, Retry, RetryOn, RoutePolicy, RoutePolicySpec,
+};
 use outrigger_resources::{Kind, Object, ObjectRef};
 
 use super::target::PortOf;
@@ -192,7 +194,7 @@ fn policy(held: &Held) -> Option<&RoutePolicy> {
 
 /// The sections that this version reads and does not apply.
 pub(crate) fn not_applied(spec: &RoutePolicySpec) -> Vec<&'static str> {
-    let not_yet = [Section::Hedge, Section::RateLimit, Section::SessionAffinity];
+    let not_yet = [Section::RateLimit, Section::SessionAffinity];
     not_yet.into_iter().filter(|section| section.is_in(spec)).map(Section::field).collect()
 }
 
@@ -206,10 +208,11 @@ pub(super) fn apply(world: &World, site: &Site<'_>, mut route: Route) -> Route {
     if policies.is_empty() {
         return route;
     }
-    if let Action::Forward(forward) = &mut route.action
-        && let Some(retry) = policies.iter().find_map(|policy| policy.spec.retry.as_ref())
-    {
-        forward.retry = Some(retried(retry, forward.retry.take()));
+    if let Action::Forward(forward) = &mut route.action {
+        if let Some(retry) = policies.iter().find_map(|policy| policy.spec.retry.as_ref()) {
+            forward.retry = Some(retried(retry, forward.retry.take()));
+        }
+        forward.hedge = policies.iter().find_map(|policy| policy.spec.hedge).map(hedge);
     }
     if let Some(fault) = policies.iter().find_map(|policy| policy.spec.fault.as_ref()) {
         route.filters.get_or_insert_default().fault = Some(failing(fault));
@@ -227,7 +230,13 @@ fn retried(retry: &Retry, rule: Option<RetryPolicy>) -> RetryPolicy {
         None => silent(),
     };
     if let Some(on) = &retry.on {
-        policy = RetryPolicy { statuses: Vec::new(), on_reset: false, ..policy };
+        policy = RetryPolicy {
+            statuses: Vec::new(),
+            throttled: false,
+            grpc: GrpcCodes::default(),
+            on_reset: false,
+            ..policy
+        };
         for condition in on {
             add(&mut policy, *condition);
         }
@@ -249,8 +258,14 @@ fn add(policy: &mut RetryPolicy, condition: RetryOn) {
         RetryOn::ServerError | RetryOn::Reset => policy.on_reset = true,
         // Always safe, and tried again unasked.
         RetryOn::ConnectFailure | RetryOn::RefusedStream => {}
-        RetryOn::GatewayError | RetryOn::Retriable4xx | RetryOn::Status(_) | RetryOn::Grpc(_) => {}
+        RetryOn::Retriable4xx => policy.throttled = true,
+        RetryOn::Grpc(code) => policy.grpc = policy.grpc.with(code),
+        RetryOn::GatewayError | RetryOn::Status(_) => {}
     }
+}
+
+fn hedge(hedge: resources::Hedge) -> Hedge {
+    Hedge { delay_percentile: hedge.delay_percentile, max_extra_percent: hedge.max_extra_percent }
 }
 
 fn failing(fault: &Fault) -> model::Fault {

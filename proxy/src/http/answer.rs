@@ -11,8 +11,8 @@ use crate::reason::{GrpcStatus, Reason, Refusal};
 /// Says why: `<reason>; hop=<workload>; object=<kind/namespace/name>`.
 pub(crate) const REASON: HeaderName = HeaderName::from_static("x-outrigger-reason");
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(super) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Why a request is not sent on.
 pub(crate) enum Stop {

@@ -2,36 +2,41 @@
 //!
 //! Always safe to repeat: what no application can have seen (a failed connection or handshake, a request that was
 //! never written, or a peer proxy that says so of its own application). Everything else is repeated only when the
-//! route asks for it and the request can be sent twice. Every repetition takes from the destination's retry budget.
+//! route asks for it, the request can be sent twice, and no proxy before this one does it already ([`marks`]). Every
+//! repetition takes from the destination's retry budget.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http::{Request, Response};
+use outrigger_model::cluster::UpstreamProtocol;
 use outrigger_model::policy::RetryPolicy;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::answer::{REASON, grpc_status};
 use super::exchange::Exchange;
 use super::forward::{self, Arrived, Failed, Outgoing};
-use super::hygiene::{BodyLength, Fields, fit_version};
-use super::retry_after::asked_to_wait;
-use super::{Body, connection::Connection};
+use super::hygiene::{BodyLength, fit_version};
+use super::{Body, connection::Connection, deadline, retry_after};
 use crate::alarms::{Alarms, Late};
 use crate::reason::{Reason, Refusal, Seen};
 use crate::snapshot::Forward;
-use crate::upstream::{Affinity, Cluster, HttpVersion, Lease, Message, Outcome, PickContext, Target};
-use outrigger_model::cluster::UpstreamProtocol;
+use crate::upstream::{
+    Affinity, Cluster, Endpoint, HttpVersion, Lease, Message, Outcome, PickContext, Received, RetryGuard,
+    Target,
+};
+
+mod backoff;
+mod hedge;
+mod judge;
+mod marks;
+mod replay;
+
+pub(crate) use judge::believe;
 
 /// Repetitions of what no application can have seen, when the route says nothing.
 const SAFE_RETRIES: u32 = 3;
-
-/// A body up to this size is kept to be sent again, if the route asks for retries.
-const REPLAY_BYTES: usize = 64 * 1024;
 
 /// What an attempt needs of the configuration.
 pub(crate) struct Plan<'a> {
@@ -54,20 +59,19 @@ pub(crate) async fn attempts(
     let connection = exchange.connection.clone();
     let mut loop_ = Loop::new(&connection, plan, request).await?;
     loop {
-        let failure = match loop_.once(exchange).await? {
-            Ok(arrived) => match loop_.repeat_answer(&arrived) {
-                None => return Ok(arrived),
-                Some(guard) => {
-                    loop_.guard = Some(guard);
-                    None
-                }
-            },
-            Err(failed) => Some(failed),
+        let ended = match loop_.hedge() {
+            None => loop_.once(exchange).await?,
+            Some(hedge) => Box::pin(loop_.hedged(exchange, hedge)).await?,
         };
-        if let Some(failed) = failure {
-            loop_.repeat_failure(failed)?;
+        match ended {
+            Ok(arrived) => {
+                if !loop_.repeats_answer(exchange, &arrived) {
+                    return Ok(arrived);
+                }
+            }
+            Err(failed) => loop_.repeat_failure(exchange, failed)?,
         }
-        loop_.back_off().await?;
+        loop_.pause().await;
     }
 }
 
@@ -79,7 +83,11 @@ struct Loop<'a> {
     tried: Tried,
     retries: u32,
     asked_retries: u32,
-    guard: Option<crate::upstream::RetryGuard>,
+    /// A proxy before this one tries again what fails here, so that this one does only what is always safe.
+    left_to_caller: bool,
+    guard: Option<RetryGuard>,
+    /// When the next try begins, if not at once.
+    next: Option<Instant>,
 }
 
 /// Endpoints this request has been to.
@@ -111,22 +119,8 @@ impl<'a> Loop<'a> {
         let length = BodyLength::of(&body);
         let host = plan.cluster.config().service.name.as_ref();
         fit_version(&mut parts, version, host, length);
-        let request = Request::from_parts(parts, body);
-        let message = match wanted(&request, length, plan) {
-            Wanted::Once => Message::once(request),
-            Wanted::Whole => Message::whole(request.into_parts().0, Bytes::new()),
-            Wanted::Collected => {
-                let collecting = Box::pin(collect(request));
-                match plan.deadline {
-                    Some(deadline) => {
-                        let collected = connection.worker.alarms.until(deadline, collecting).await;
-                        collected.map_err(|Late| Reason::Timeout)?
-                    }
-                    None => collecting.await,
-                }
-            }
-        };
-        Ok(Self {
+        let message = replay::keep(connection, plan, (Request::from_parts(parts, body), length)).await?;
+        let mut new = Self {
             connection,
             plan,
             version,
@@ -134,8 +128,27 @@ impl<'a> Loop<'a> {
             tried: Tried::default(),
             retries: 0,
             asked_retries: 0,
+            left_to_caller: false,
             guard: None,
-        })
+            next: None,
+        };
+        if plan.deadline.is_some() && new.time_is_over() {
+            return Err(new.refusal(Reason::Timeout));
+        }
+        if let Some(policy) = new.policy().filter(|policy| policy.attempts > 0) {
+            new.agree_with_caller(policy);
+        }
+        Ok(new)
+    }
+
+    /// Leaves retries to a proxy before this one, or says to those behind it that this one makes them.
+    fn agree_with_caller(&mut self, policy: &RetryPolicy) {
+        let repeatable = self.message.can_be_repeated();
+        let headers = &mut self.message.parts_mut().headers;
+        self.left_to_caller = marks::is_marked(headers);
+        if !self.left_to_caller && repeatable && judge::covers_inner_failures(policy) {
+            marks::mark(headers);
+        }
     }
 
     fn policy(&self) -> Option<&'a RetryPolicy> {
@@ -145,33 +158,20 @@ impl<'a> Loop<'a> {
     /// One attempt. The outer error ends the request without another try.
     async fn once(&mut self, exchange: &mut Exchange) -> Result<Result<Arrived, Failed>, Refusal> {
         let lease = self.lease()?;
-        let endpoint = lease.endpoint().clone();
-        self.tried.push(endpoint.number());
-        let target = self.target(&lease);
-        let protection = target.security.protection();
-        let config = self.plan.cluster.config();
-        exchange.record.attempt(endpoint.label(), protection, (target.address, &config.name));
-        let to = Outgoing { target: &target, policy: &config.connection, lease: Some(&lease) };
+        let target = self.target(lease.endpoint());
+        self.record(exchange, lease.endpoint(), &target);
         let end = self.end_of_try();
+        if let Some(deadline) = self.plan.deadline {
+            deadline::write(&mut self.message.parts_mut().headers, deadline, Instant::now());
+        }
+        let policy = &self.plan.cluster.config().connection;
+        let to = Outgoing { target: &target, policy, lease: Some(&lease) };
         let sending = forward::send(&self.connection.worker, &to, &mut self.message);
         let sent = within_time((&self.connection.worker.alarms, end), sending).await;
-        let now = Instant::now();
-        match sent {
-            Ok(response) => {
-                lease.outcome(now, judge(response.status(), exchange.grpc, response.headers()));
-                Ok(Ok(Arrived { response, lease: Some(lease) }))
-            }
-            Err(failed) => {
-                if !matches!(failed.reason, Reason::Overflow | Reason::BadRequest) {
-                    lease.outcome(now, Outcome::Failure);
-                }
-                debug!(endpoint.addr = %target.address, reason = failed.reason.word(), cause = failed.cause, "attempt failed");
-                Ok(Err(failed))
-            }
-        }
+        Ok(conclude(exchange.grpc, lease, sent))
     }
 
-    fn lease(&self) -> Result<Lease, Refusal> {
+    fn lease(&mut self) -> Result<Lease, Refusal> {
         let tried = self.tried.as_slice();
         let leased = self.connection.worker.with_rng(|rng| {
             self.plan.cluster.lease(&mut PickContext {
@@ -181,13 +181,20 @@ impl<'a> Loop<'a> {
                 affinity: self.plan.affinity,
             })
         });
-        leased.map_err(|reason| self.refusal(reason))
+        let lease = leased.map_err(|reason| self.refusal(reason))?;
+        self.tried.push(lease.endpoint().number());
+        Ok(lease)
     }
 
-    fn target(&self, lease: &Lease) -> Target {
-        let config = lease.endpoint().config();
+    fn target(&self, endpoint: &Endpoint) -> Target {
+        let config = endpoint.config();
         let security = self.plan.cluster.security(config);
         Target { address: config.address, security, version: self.version }
+    }
+
+    fn record(&self, exchange: &mut Exchange, endpoint: &Endpoint, target: &Target) {
+        let cluster = &self.plan.cluster.config().name;
+        exchange.record.attempt(endpoint.label(), target.security.protection(), (target.address, cluster));
     }
 
     /// When the answer to a try that begins now must be there.
@@ -200,60 +207,101 @@ impl<'a> Loop<'a> {
     }
 
     /// Whether an answer is thrown away for another try.
-    fn repeat_answer(&mut self, arrived: &Arrived) -> Option<crate::upstream::RetryGuard> {
+    fn repeats_answer(&mut self, exchange: &mut Exchange, arrived: &Arrived) -> bool {
         if !self.message.can_be_repeated() {
-            return None;
+            return false;
         }
-        let status = arrived.response.status();
-        let asked =
-            self.policy().is_some_and(|p| p.statuses.contains(&status) && self.asked_retries < p.attempts);
-        let safe = self.retries < SAFE_RETRIES && never_seen(arrived);
-        if !asked && !safe {
-            return None;
+        let policy = self.policy().filter(|policy| judge::asks_for_answer(policy, arrived, exchange.grpc));
+        let safe = self.retries < SAFE_RETRIES && judge::never_seen(arrived);
+        if policy.is_none() && !safe {
+            return false;
         }
-        let guard = self.plan.cluster.allow_retry(Instant::now())?;
-        self.count(!safe);
-        Some(guard)
+        let said = retry_after::said(arrived.response.headers(), SystemTime::now).unwrap_or_default();
+        let pause = policy.map(|policy| self.backoff(policy).max(said));
+        let repeats = match pause.filter(|_| !safe) {
+            None => self.take_guard(),
+            Some(pause) => self.may_ask() && self.fits(pause) && self.take_guard(),
+        };
+        match repeats {
+            true => self.count(pause.filter(|_| !safe)),
+            false if policy.is_some_and(|policy| policy.attempts > 0) => self.tell_used_up(exchange),
+            false => {}
+        }
+        repeats
     }
 
     /// Prepares another try after a failure, or gives the refusal for the client.
-    fn repeat_failure(&mut self, failed: Failed) -> Result<(), Refusal> {
+    fn repeat_failure(&mut self, exchange: &mut Exchange, failed: Failed) -> Result<(), Refusal> {
         let Failed { reason, seen, .. } = failed;
         let safe = seen == Seen::Never && reason != Reason::Overflow && self.retries < SAFE_RETRIES;
-        let asked = self.policy().is_some_and(|p| p.on_reset && self.asked_retries < p.attempts);
-        let asked = asked && !matches!(reason, Reason::Overflow | Reason::BadRequest) && !self.time_is_over();
-        if !(safe || asked) || !self.message.can_be_sent() {
-            return Err(self.refusal(reason));
-        }
-        let Some(guard) = self.plan.cluster.allow_retry(Instant::now()) else {
-            return Err(self.refusal(reason));
+        let policy = self.policy().filter(|policy| judge::asks_for_failure(policy, reason, exchange.grpc));
+        let pause = policy.filter(|_| !safe).map(|policy| self.backoff(policy));
+        let wanted = match pause {
+            None => safe,
+            Some(pause) => self.may_ask() && !self.time_is_over() && self.fits(pause),
         };
-        self.guard = Some(guard);
-        self.count(!safe);
-        Ok(())
+        if wanted && self.message.can_be_sent() && self.take_guard() {
+            self.count(pause);
+            return Ok(());
+        }
+        if policy.is_some_and(|policy| policy.attempts > 0) {
+            self.tell_used_up(exchange);
+        }
+        Err(self.refusal(reason))
     }
 
-    fn count(&mut self, asked: bool) {
+    /// Whether the route still gives this request tries of its own.
+    fn may_ask(&self) -> bool {
+        let left = self.policy().is_some_and(|policy| self.asked_retries < policy.attempts);
+        if left && self.left_to_caller {
+            self.plan.cluster.left_to_caller();
+        }
+        left && !self.left_to_caller
+    }
+
+    /// Takes from the budget of the destination.
+    fn take_guard(&mut self) -> bool {
+        // What the try before held is given back first, or a limit of one would never let a second retry through.
+        self.guard = None;
+        self.guard = self.plan.cluster.allow_retry(Instant::now());
+        self.guard.is_some()
+    }
+
+    /// Says on the answer that trying again was in vain, so that a proxy before this one does not multiply it.
+    fn tell_used_up(&self, exchange: &mut Exchange) {
+        if !self.left_to_caller {
+            exchange.answer_fields().set.push(marks::used_up());
+        }
+    }
+
+    /// Counts a repetition; one that the route asked for begins after a pause.
+    fn count(&mut self, pause: Option<Duration>) {
         self.retries += 1;
-        self.asked_retries += u32::from(asked);
+        self.asked_retries += u32::from(pause.is_some());
+        self.next = pause.map(|pause| Instant::now() + pause);
+    }
+
+    fn backoff(&self, policy: &RetryPolicy) -> Duration {
+        self.connection.worker.with_rng(|rng| backoff::wait(policy, self.asked_retries, rng))
+    }
+
+    /// Whether there is time left after a pause.
+    fn fits(&self, pause: Duration) -> bool {
+        match self.plan.deadline {
+            Some(deadline) => Instant::now() + pause < deadline,
+            None => pause <= backoff::LONGEST_ASKED,
+        }
     }
 
     fn time_is_over(&self) -> bool {
         self.plan.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Waits before a repetition the route asked for: exponential, with full jitter. Safe repetitions do not wait.
-    async fn back_off(&self) -> Result<(), Refusal> {
-        let Some(policy) = self.policy().filter(|_| self.asked_retries > 0) else { return Ok(()) };
-        let ceiling = policy.backoff_base.saturating_mul(1 << (self.asked_retries - 1).min(16));
-        let ceiling = ceiling.min(policy.backoff_max).as_micros() as u64;
-        let wait = self.connection.worker.with_rng(|rng| Duration::from_micros(rng.u64(..=ceiling)));
-        let until = Instant::now() + wait;
-        if self.plan.deadline.is_some_and(|deadline| until >= deadline) {
-            return Err(self.refusal(Reason::Timeout));
+    async fn pause(&mut self) {
+        if let Some(next) = self.next.take() {
+            // It always rings: there is nothing that could be done before.
+            let _: Result<(), Late> = self.connection.worker.alarms.until(next, std::future::pending()).await;
         }
-        tokio::time::sleep_until(until).await;
-        Ok(())
     }
 
     fn refusal(&self, reason: Reason) -> Refusal {
@@ -270,7 +318,28 @@ fn upstream_version(declared: UpstreamProtocol, downstream: HttpVersion) -> Http
     }
 }
 
-async fn within_time<T>(
+/// Tells the endpoint's statistics how a try ended.
+fn conclude(grpc: bool, lease: Lease, sent: Result<Response<Received>, Failed>) -> Result<Arrived, Failed> {
+    let now = Instant::now();
+    match sent {
+        Ok(response) => {
+            lease.outcome(now, judge::outcome(response.status(), grpc, response.headers()));
+            Ok(Arrived { response, lease: Some(lease) })
+        }
+        Err(failed) => {
+            if !matches!(failed.reason, Reason::Overflow | Reason::BadRequest) {
+                lease.outcome(now, Outcome::Failure);
+            }
+            let address = lease.endpoint().config().address;
+            debug!(endpoint.addr = %address, reason = failed.reason.word(), cause = failed.cause, "attempt failed");
+            Err(failed)
+        }
+    }
+}
+
+/// Waits for what is sent until a time, if there is one. What is not there then is dropped: its connection is closed, or its
+/// stream reset.
+pub(crate) async fn within_time<T>(
     (alarms, end): (&Alarms, Option<Instant>),
     sending: impl Future<Output = Result<T, Failed>>,
 ) -> Result<T, Failed> {
@@ -279,67 +348,4 @@ async fn within_time<T>(
         let cause = "no response head in time".to_owned();
         Err(Failed { reason: Reason::Timeout, seen: Seen::Perhaps, cause })
     })
-}
-
-/// How a request is kept.
-enum Wanted {
-    /// Sent as it comes.
-    Once,
-    /// Without a body it can always be sent twice.
-    Whole,
-    /// With a small body it is kept when the route asks for retries.
-    Collected,
-}
-
-fn wanted(request: &Request<Body>, length: BodyLength, plan: &Plan<'_>) -> Wanted {
-    if plan.switches {
-        return Wanted::Once;
-    }
-    if request.body().is_empty() {
-        return Wanted::Whole;
-    }
-    let small = matches!(length, BodyLength::Exact(bytes) if bytes <= REPLAY_BYTES as u64);
-    let asked = plan.forward.retry.as_ref().is_some_and(|policy| policy.attempts > 0);
-    if small && asked { Wanted::Collected } else { Wanted::Once }
-}
-
-async fn collect(request: Request<Body>) -> Message {
-    let (parts, body) = request.into_parts();
-    match Limited::new(body, REPLAY_BYTES).collect().await {
-        Ok(collected) => Message::whole(parts, collected.to_bytes()),
-        // The client did not send what it announced: the message is cut, and nothing is sent.
-        Err(_) => Message::once(Request::from_parts(parts, Body::Cut)),
-    }
-}
-
-/// What a response head says of the endpoint.
-fn judge(status: StatusCode, grpc: bool, headers: &http::HeaderMap) -> Outcome {
-    if let Some(outcome) = asked_to_wait(status, headers, SystemTime::now) {
-        return outcome;
-    }
-    // gRPC: unknown, internal, unavailable and data loss are the server's.
-    let failed_call = || grpc && grpc_status(headers).is_some_and(|code| matches!(code, 2 | 13 | 14 | 15));
-    if status.is_server_error() || failed_call() { Outcome::ServerError } else { Outcome::Success }
-}
-
-/// Only a proxy says why it answered itself, and only a peer whose identity was verified has one: its proxy takes the field
-/// out of what applications answer. What others say of reasons is not passed on.
-pub(crate) fn believe_reason(arrived: &mut Arrived, fields: Fields) {
-    if fields.have(Fields::REASON) && !is_verified(arrived) {
-        arrived.response.headers_mut().remove(REASON);
-    }
-}
-
-/// Whether the proxy of the peer says that its application cannot have seen the request.
-fn never_seen(arrived: &Arrived) -> bool {
-    if !is_verified(arrived) {
-        return false;
-    }
-    let said = arrived.response.headers().get(REASON).and_then(|value| value.to_str().ok());
-    let word = said.and_then(|said| said.split(';').next());
-    word.and_then(Reason::from_word).is_some_and(|reason| reason.seen() == Seen::Never)
-}
-
-fn is_verified(arrived: &Arrived) -> bool {
-    arrived.lease.as_ref().is_some_and(|lease| lease.endpoint().config().identity.is_some())
 }

@@ -6,6 +6,7 @@ use super::answer::Stop;
 use super::exchange::Exchange;
 use crate::snapshot::{Filters, Route};
 
+mod fault;
 mod limit;
 mod redirect;
 
@@ -28,6 +29,9 @@ pub(crate) async fn filter_request(
     filters: &Filters,
     parts: &mut Parts,
 ) -> Result<(), Stop> {
+    if let Some(fault) = &filters.config.fault {
+        fault::fault(exchange, fault).await?;
+    }
     if let Some(limiter) = &filters.rate {
         limit::limit_outbound(exchange, limiter, parts)?;
     }

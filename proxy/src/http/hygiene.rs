@@ -41,8 +41,11 @@ impl Fields {
     pub(crate) const TRANSFER_ENCODING: Self = Self(1 << 5);
     pub(crate) const FORWARDED_CLIENT_CERT: Self = Self(1 << 6);
     pub(crate) const TRACE: Self = Self(1 << 7);
-    pub(crate) const REASON: Self = Self(1 << 8);
     pub(crate) const LOAD_REPORT: Self = Self(1 << 9);
+    /// What only proxies say of their answers.
+    pub(crate) const SAID_BY_PROXIES: Self = Self(1 << 8);
+    /// How long the caller waits.
+    pub(crate) const DEADLINE: Self = Self(1 << 10);
 
     /// Those of a head.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
@@ -64,8 +67,9 @@ impl Fields {
             "transfer-encoding" => Self::TRANSFER_ENCODING,
             "x-forwarded-client-cert" => Self::FORWARDED_CLIENT_CERT,
             "traceparent" | "tracestate" => Self::TRACE,
-            "x-outrigger-reason" => Self::REASON,
             "endpoint-load-metrics" | "endpoint-load-metrics-bin" => Self::LOAD_REPORT,
+            "x-outrigger-reason" | "x-outrigger-retries" => Self::SAID_BY_PROXIES,
+            "x-outrigger-timeout-ms" | "grpc-timeout" => Self::DEADLINE,
             _ => Self::default(),
         }
     }

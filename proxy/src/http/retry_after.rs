@@ -14,15 +14,18 @@ pub(crate) fn asked_to_wait(
     now: impl FnOnce() -> SystemTime,
 ) -> Option<Outcome> {
     let wait = match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            headers.get(header::RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?, now))
-        }
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => said(headers, now),
         _ => return None,
     };
     match wait {
         None if status == StatusCode::SERVICE_UNAVAILABLE => None,
         wait => Some(Outcome::AskedToWait(wait)),
     }
+}
+
+/// How long an answer of any status says to wait.
+pub(crate) fn said(headers: &HeaderMap, now: impl FnOnce() -> SystemTime) -> Option<Duration> {
+    headers.get(header::RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?, now))
 }
 
 /// How long a value says to wait; a date that is over says nothing to wait for.

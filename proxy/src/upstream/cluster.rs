@@ -18,6 +18,7 @@ use crate::telemetry::Telemetry;
 
 use super::balance::{self, Choice};
 use super::endpoint::{Endpoint, EndpointState};
+use super::hedging::Hedging;
 use super::lease::{Lease, PickContext, Picked};
 use super::limits::{ConnectionPermit, Limit, RetryGuard};
 use super::live::Live;
@@ -155,6 +156,34 @@ impl Cluster {
         self.live.budget.retry(at, policy);
         self.live.metrics.retry(RetryOutcome::Allowed);
         Some(guard)
+    }
+
+    /// What hedging knows of the destination.
+    pub fn hedging(&self) -> &Hedging {
+        self.live.hedging.get_or_init(|| Box::new(Hedging::new()))
+    }
+
+    /// Counts a request that could be hedged.
+    pub fn could_be_hedged(&self, now: Instant) {
+        self.hedging().request(self.live.at(now));
+    }
+
+    /// Whether a second try may be made beside a slow one: within so many percent of the requests that could have one.
+    pub fn allow_hedge(&self, max_extra_percent: f64, now: Instant) -> bool {
+        let allowed = self.hedging().allow(self.live.at(now), max_extra_percent);
+        let outcome = if allowed { RetryOutcome::Hedged } else { RetryOutcome::HedgeBudget };
+        self.live.metrics.retry(outcome);
+        allowed
+    }
+
+    /// Counts a second try that was answered first.
+    pub fn hedge_won(&self) {
+        self.live.metrics.retry(RetryOutcome::HedgeWon);
+    }
+
+    /// Counts a retry that is left to a proxy before this one.
+    pub fn left_to_caller(&self) {
+        self.live.metrics.retry(RetryOutcome::LeftToCaller);
     }
 
     /// A place among the cluster's connections, for a connection that no pool keeps. Held as long as the connection.

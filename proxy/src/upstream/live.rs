@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::budget::Budget;
 use super::endpoint::{Endpoint, Standing, UNRANKED};
 use super::health::{self, Vitals};
+use super::hedging::Hedging;
 use super::lease::Outcome;
 use super::limits::Counts;
 use super::metrics::{Metrics, STATES};
@@ -34,6 +35,8 @@ pub(super) struct Live {
     pub(super) counts: Counts,
     pub(super) budget: Budget,
     pub(super) metrics: Metrics,
+    /// Only where a route hedges.
+    pub(super) hedging: OnceLock<Box<Hedging>>,
     /// Where round robin stands.
     pub(super) turn: AtomicUsize,
     pub(super) next_number: AtomicU32,
@@ -77,6 +80,7 @@ impl Live {
             counts: Counts::new(),
             budget: Budget::new(),
             metrics,
+            hedging: OnceLock::new(),
             turn: AtomicUsize::new(0),
             next_number: AtomicU32::new(1),
             client,

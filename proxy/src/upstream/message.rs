@@ -40,6 +40,16 @@ impl Message {
         &self.parts
     }
 
+    /// Its head, to change it before the next try.
+    pub fn parts_mut(&mut self) -> &mut Parts {
+        &mut self.parts
+    }
+
+    /// Whether it is known to have no body.
+    pub fn is_without_body(&self) -> bool {
+        matches!(&self.content, Content::Whole(bytes) if bytes.is_empty())
+    }
+
     /// Whether it can be sent at all: no try has spent its body.
     pub fn can_be_sent(&self) -> bool {
         !matches!(self.content, Content::Spent)

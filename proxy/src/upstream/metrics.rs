@@ -24,7 +24,7 @@ pub const METRICS: &[MetricSpec] = &[
     MetricSpec {
         name: "outrigger_upstream_retries_total",
         kind: Kind::Counter,
-        help: "Retries asked for, by outcome: allowed, budget, limit.",
+        help: "Second tries by outcome: allowed, budget, limit, left_to_caller, hedged, hedge_budget, hedge_won.",
         labels: &["destination_service", "destination_namespace", "outcome"],
     },
     MetricSpec {
@@ -47,17 +47,32 @@ pub(super) const STATES: [&str; 5] = ["healthy", "draining", "ejected", "probing
 /// What became of the wish to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryOutcome {
+    /// It was made.
     Allowed,
+    /// The retry budget was used up.
     Budget,
+    /// Too many were in flight.
     Limit,
+    /// A proxy before this one makes it.
+    LeftToCaller,
+    /// A second try was made beside a slow one.
+    Hedged,
+    /// The budget of hedging was used up.
+    HedgeBudget,
+    /// The second try was answered first.
+    HedgeWon,
 }
+
+/// The words of [`RetryOutcome`], in its order.
+const RETRY_OUTCOMES: [&str; 7] =
+    ["allowed", "budget", "limit", "left_to_caller", "hedged", "hedge_budget", "hedge_won"];
 
 /// The handles of one cluster.
 pub(super) struct Metrics {
     pub(super) endpoints: [Gauge; STATES.len()],
     pub(super) ejections: Counter,
     pub(super) connections: Gauge,
-    retries: [Counter; 3],
+    retries: [Counter; RETRY_OUTCOMES.len()],
     overflow: [Counter; Limit::ALL.len()],
 }
 
@@ -83,7 +98,7 @@ impl Metrics {
                 .map(|state| registry.gauge("outrigger_upstream_endpoints", with("state", state))),
             ejections: registry.counter("outrigger_upstream_ejections_total", labels()),
             connections: registry.gauge("outrigger_upstream_connections", labels()),
-            retries: ["allowed", "budget", "limit"].map(retries),
+            retries: RETRY_OUTCOMES.map(retries),
             overflow: Limit::ALL.map(|limit| overflow(limit.word())),
         }
     }

@@ -16,6 +16,7 @@ use crate::route::{Action, Forward, NO_BACKEND_STATUS, PathMatch, Route, RouteCo
 
 mod action;
 mod cors;
+mod fault;
 mod filters;
 mod redirect;
 mod rewrite;
@@ -189,6 +190,7 @@ fn encode_action(action: &Action, beside: Beside) -> (WireAction, ours::RouteExt
             let extension = ours::RouteExtension {
                 retry_policy: forward.retry.as_ref().and_then(retry::encode_exact),
                 session: forward.session.as_ref().map(session::encode),
+                hedge: forward.hedge.as_ref().map(retry::encode_hedge),
                 backend_filters: filters::encode_backends(&forward.backends),
                 ..ours::RouteExtension::default()
             };
@@ -284,6 +286,8 @@ fn decode_action(wire: &Wire, beside: Beside, extension: &ours::RouteExtension) 
             }
             let session = extension.session.as_ref().map(session::decode).transpose();
             forward.session = session.map_err(|fault| fault.within("session"))?;
+            let hedge = extension.hedge.as_ref().map(retry::decode_hedge).transpose();
+            forward.hedge = hedge.map_err(|fault| fault.within("hedge"))?;
             Ok(Action::Forward(forward))
         }
         Some(WireAction::DirectResponse(_)) => match &extension.no_backend {

@@ -111,6 +111,7 @@ fn action(config: &model::Route, parts: &mut Parts<'_>) -> Action {
         timeout: forward.timeout,
         retry: forward.retry.clone(),
         session: forward.session.clone().map(Box::new),
+        hedge: forward.hedge,
     })
 }
 

@@ -38,6 +38,7 @@ pub(super) fn decode(wire: &Wire) -> Decoded<Forward> {
         timeout: Some(timeout).filter(|timeout| !timeout.is_zero()),
         retry: retry.map_err(|fault| fault.within("retry_policy"))?,
         session: None,
+        hedge: None,
     })
 }
 

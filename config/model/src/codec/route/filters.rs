@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::config::route::v3::weighted_cluster::cluster_weight:
 use envoy_types::pb::envoy::config::route::v3::{FilterConfig, Route as Wire, RouteAction};
 
 use super::rewrite::{self, Beside};
-use super::{action, cors};
+use super::{action, cors, fault};
 use crate::codec::fault::{Decoded, Fault, at_most, refuse, shorten};
 use crate::codec::wire::{self, ours};
 use crate::codec::{Any, MAX_MIRRORS, limit, share};
@@ -21,9 +21,14 @@ use crate::route::{Action, Backend, Route};
 
 /// The filter that Envoy has for CORS.
 const CORS: &str = "envoy.filters.http.cors";
+/// The filter that Envoy has for failures made on purpose.
+const FAULT: &str = "envoy.filters.http.fault";
 
 /// The filters of a route, into its message.
 pub(super) fn encode(filters: &Filters, beside: Beside, wire: &mut Wire) {
+    if let Some(policy) = &filters.fault {
+        wire.typed_per_filter_config.insert(FAULT.to_owned(), fault::encode(policy));
+    }
     if let Some(policy) = &filters.cors {
         wire.typed_per_filter_config.insert(CORS.to_owned(), cors::encode(policy));
     }
@@ -51,6 +56,9 @@ fn decode_own(extension: &ours::RouteExtension, filters: &mut Filters) -> Decode
 
 /// The filters of a backend for which the standard has fields.
 pub(super) fn encode_share(filters: &Filters, wire: &mut ClusterWeight) {
+    if let Some(policy) = &filters.fault {
+        wire.typed_per_filter_config.insert(FAULT.to_owned(), fault::encode(policy));
+    }
     if let Some(policy) = &filters.cors {
         wire.typed_per_filter_config.insert(CORS.to_owned(), cors::encode(policy));
     }
@@ -130,6 +138,7 @@ pub(super) fn decode_configs(configs: &HashMap<String, Any>) -> Decoded<Filters>
         let within = |fault: Fault| fault.within(format!("typed_per_filter_config[{}]", shorten(name)));
         match name.as_str() {
             _ if is_optional(any) => {}
+            FAULT => filters.fault = Some(fault::decode(any).map_err(within)?),
             CORS => filters.cors = Some(cors::decode(any).map_err(within)?),
             _ => return Err(within(Fault::whole("is not supported"))),
         }

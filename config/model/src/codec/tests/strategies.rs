@@ -18,8 +18,8 @@ use crate::identity::SpiffeId;
 use crate::inbound::{AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol};
 use crate::listener::{Handling, Listener, NamedRoute, OpaqueBackend, OpaqueRoute, OpaqueRoutes};
 use crate::policy::{
-    ConnectionPolicy, HashCookie, HashOn, Limits, LoadBalancer, LocalityMode, OutlierDetection, RetryBudget,
-    RetryPolicy, SlowStart,
+    ConnectionPolicy, GrpcCodes, HashCookie, HashOn, Hedge, Limits, LoadBalancer, LocalityMode,
+    OutlierDetection, RetryBudget, RetryPolicy, SlowStart,
 };
 use crate::resource::Resource;
 use crate::route::{
@@ -375,12 +375,13 @@ fn pattern() -> impl Strategy<Value = Pattern> {
 fn forward(is_prefix: bool) -> impl Strategy<Value = Forward> {
     let first = backend(prop_oneof![Just(1), 1u32..1_000_000].boxed(), is_prefix);
     let rest = vec(backend((0u32..1_000_000).boxed(), is_prefix), 0..3);
-    let rules = (option::of(positive()), option::of(retry()), option::of(session()));
-    (first, rest, rules).prop_map(|(first, rest, (timeout, retry, session))| Forward {
+    let rules = (option::of(positive()), option::of(retry()), option::of(session()), option::of(hedge()));
+    (first, rest, rules).prop_map(|(first, rest, (timeout, retry, session, hedge))| Forward {
         backends: std::iter::once(first).chain(rest).collect(),
         timeout,
         retry,
         session,
+        hedge,
     })
 }
 
@@ -419,16 +420,30 @@ fn target() -> impl Strategy<Value = BackendTarget> {
     ]
 }
 
+fn hedge() -> impl Strategy<Value = Hedge> {
+    (0.0..=100.0f64, 0.0..=100.0f64)
+        .prop_map(|(delay_percentile, max_extra_percent)| Hedge { delay_percentile, max_extra_percent })
+}
+
 fn retry() -> impl Strategy<Value = RetryPolicy> {
     let status = (100u16..600).prop_map(|code| StatusCode::from_u16(code).unwrap());
-    (0u32..4, vec(status, 0..4), any::<bool>(), option::of(duration()), duration(), duration()).prop_map(
-        |(attempts, statuses, on_reset, per_try_timeout, backoff_base, backoff_max)| RetryPolicy {
-            attempts,
-            statuses,
-            on_reset,
-            per_try_timeout,
-            backoff_base,
-            backoff_max,
+    let server_errors = (500u16..600).map(|code| StatusCode::from_u16(code).unwrap()).collect::<Vec<_>>();
+    let statuses = prop_oneof![3 => vec(status, 0..4), 1 => Just(server_errors)];
+    let grpc = vec(0u8..=16, 0..3);
+    let grpc = grpc.prop_map(|codes| codes.into_iter().fold(GrpcCodes::default(), GrpcCodes::with));
+    let conditions = (statuses, any::<bool>(), grpc, any::<bool>());
+    (0u32..4, conditions, option::of(duration()), duration(), duration()).prop_map(
+        |(attempts, (statuses, throttled, grpc, on_reset), per_try_timeout, backoff_base, backoff_max)| {
+            RetryPolicy {
+                attempts,
+                statuses,
+                throttled,
+                grpc,
+                on_reset,
+                per_try_timeout,
+                backoff_base,
+                backoff_max,
+            }
         },
     )
 }

@@ -1,12 +1,21 @@
 //! Any filters of routes and backends.
 
 use super::*;
-use crate::filter::{AllowList, Cors, Mirror, OriginMatch, PathChange, Redirect, Rewrite, Scheme, Share};
+use crate::filter::{
+    AllowList, Cors, Fault, Mirror, OriginMatch, PathChange, Redirect, Rewrite, Scheme, Share,
+};
 
 pub(super) fn filters(is_prefix: bool) -> impl Strategy<Value = Filters> {
     let mirror = (target(), share()).prop_map(|(target, share)| Mirror { target, share });
-    (option::of(cors()), option::of(rewrite(is_prefix)), vec(mirror, 0..3))
-        .prop_map(|(cors, rewrite, mirrors)| Filters { cors, rewrite, mirrors, ..Filters::default() })
+    (option::of(fault()), option::of(cors()), option::of(rewrite(is_prefix)), vec(mirror, 0..3)).prop_map(
+        |(fault, cors, rewrite, mirrors)| Filters { fault, cors, rewrite, mirrors, ..Filters::default() },
+    )
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let status = (200u16..600).prop_map(|code| StatusCode::from_u16(code).unwrap());
+    (option::of((share(), duration())), option::of((share(), status)))
+        .prop_map(|(delay, abort)| Fault { delay, abort })
 }
 
 pub(super) fn cors_only(cors: Option<Cors>) -> Filters {
