@@ -90,7 +90,9 @@ fn findings(world: &World) -> Vec<ObjectStatus> {
             Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) | Object::TlsRoute(_) => {
                 statuses.extend(routes::statuses(world, held));
             }
-            Object::BackendPolicy(policy) => statuses.extend(policies::statuses(world, held, policy)),
+            Object::BackendPolicy(_) | Object::BackendTlsPolicy(_) | Object::XBackendTrafficPolicy(_) => {
+                statuses.extend(policies::statuses(world, held));
+            }
             Object::RoutePolicy(policy) => statuses.extend(route_policies::statuses(world, held, policy)),
             Object::Service(service) => statuses.push(services::service(world, held, service)),
             Object::ExternalService(external) => statuses.push(services::external(world, held, external)),
@@ -104,7 +106,7 @@ fn findings(world: &World) -> Vec<ObjectStatus> {
             }
             Object::MeshConfig(mesh) => statuses.push(policies::mesh_config(held, mesh)),
             Object::Namespace(_) | Object::Pod(_) => {}
-            Object::ServiceAccount(_) | Object::ReferenceGrant(_) => {}
+            Object::ServiceAccount(_) | Object::ConfigMap(_) | Object::ReferenceGrant(_) => {}
         }
     }
     statuses
@@ -168,6 +170,8 @@ mod reason {
     pub(super) const CONFLICTED: &str = "Conflicted";
     pub(super) const TARGET_NOT_FOUND: &str = "TargetNotFound";
     pub(super) const NO_ENDPOINTS: &str = "NoEndpoints";
+    pub(super) const INVALID: &str = "Invalid";
+    pub(super) const NO_VALID_CA_CERTIFICATE: &str = "NoValidCACertificate";
     pub(super) const INVALID_IDENTITY: &str = "InvalidIdentity";
 }
 

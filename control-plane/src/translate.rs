@@ -28,6 +28,7 @@ mod protocol;
 mod route_policy;
 mod routes;
 mod target;
+mod upstream_tls;
 
 pub(crate) use attached::{has_rules, means, routes_on, suits};
 pub(crate) use backend::cluster as backend_cluster;
@@ -35,13 +36,16 @@ pub(crate) use endpoints::has_any as has_endpoints;
 pub(crate) use filters::Applied;
 pub(crate) use member::Member;
 pub(crate) use opaque::taken_names;
-pub(crate) use policy::{in_force as policy_in_force, not_applied as policy_not_applied};
+pub(crate) use policy::{
+    in_force as policy_in_force, not_applied as policy_not_applied, says_budget as policy_says_budget,
+};
 pub(crate) use protocol::Declared;
 pub(crate) use route_policy::{
     RuleSite, Section, Site, missing as missing_route_policy, not_applied as route_policy_not_applied,
     rule_sites,
 };
 pub(crate) use target::PortOf;
+pub(crate) use upstream_tls::{authority_faults, has_usable_authority};
 
 use target::{ExternalPortOf, Target};
 

@@ -11,6 +11,8 @@ pub use endpoint_slice::{
 pub use pod::{ContainerPort, PROXY_CONTAINER, Pod, PodSpec, PodStatus};
 pub use service::{InternalTrafficPolicy, Service, ServicePort, ServiceSpec, ServiceType, TargetPort};
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use crate::object::Meta;
@@ -27,6 +29,22 @@ pub struct Namespace {
 pub struct ServiceAccount {
     /// Its metadata.
     pub meta: Meta,
+}
+
+/// Texts by name, of which authorities are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigMap {
+    /// Its metadata.
+    pub meta: Meta,
+    /// `data["ca.crt"]`: certificates of authorities, as PEM.
+    pub authorities: Option<Arc<str>>,
+}
+
+/// `ConfigMap.data`, in part.
+#[derive(Deserialize)]
+pub(crate) struct ConfigData {
+    #[serde(rename = "ca.crt")]
+    pub(crate) authorities: Option<Arc<str>>,
 }
 
 /// The transport of a port.

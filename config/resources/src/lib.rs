@@ -5,6 +5,7 @@
 //! and nothing here knows xDS or how traffic flows: `translate` of the control plane is where these types meet those.
 
 pub mod backend_policy;
+pub mod backend_tls_policy;
 pub mod external_service;
 mod field;
 pub mod kubernetes;
@@ -16,6 +17,7 @@ pub mod reference_grant;
 pub mod route;
 pub mod route_policy;
 pub mod workload;
+pub mod x_backend_traffic_policy;
 
 pub use object::{Kind, Meta, Object, ObjectRef, select};
 pub use parse::{parse_value, parse_yaml};

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::backend_policy::BackendPolicy;
+use crate::backend_tls_policy::BackendTlsPolicy;
 use crate::external_service::ExternalService;
-use crate::kubernetes::{EndpointSlice, Namespace, Pod, Service, ServiceAccount};
+use crate::kubernetes::{ConfigMap, EndpointSlice, Namespace, Pod, Service, ServiceAccount};
 use crate::mesh_config::MeshConfig;
 use crate::reference_grant::ReferenceGrant;
 use crate::route::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute};
 use crate::route_policy::RoutePolicy;
 use crate::workload::Workload;
+use crate::x_backend_traffic_policy::XBackendTrafficPolicy;
 
 /// Any object this version reads and applies.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +25,7 @@ pub enum Object {
     EndpointSlice(EndpointSlice),
     Pod(Pod),
     ServiceAccount(ServiceAccount),
+    ConfigMap(ConfigMap),
     Workload(Workload),
     ExternalService(ExternalService),
     HttpRoute(HttpRoute),
@@ -31,6 +34,8 @@ pub enum Object {
     TlsRoute(TlsRoute),
     BackendPolicy(BackendPolicy),
     RoutePolicy(RoutePolicy),
+    BackendTlsPolicy(BackendTlsPolicy),
+    XBackendTrafficPolicy(XBackendTrafficPolicy),
     MeshConfig(MeshConfig),
     ReferenceGrant(ReferenceGrant),
 }
@@ -44,6 +49,7 @@ pub enum Kind {
     EndpointSlice,
     Pod,
     ServiceAccount,
+    ConfigMap,
     Workload,
     ExternalService,
     HttpRoute,
@@ -112,6 +118,9 @@ impl Object {
             Self::TlsRoute(object) => &object.meta,
             Self::BackendPolicy(object) => &object.meta,
             Self::RoutePolicy(object) => &object.meta,
+            Self::BackendTlsPolicy(object) => &object.meta,
+            Self::XBackendTrafficPolicy(object) => &object.meta,
+            Self::ConfigMap(object) => &object.meta,
             Self::MeshConfig(object) => &object.meta,
             Self::ReferenceGrant(object) => &object.meta,
         }
@@ -133,6 +142,9 @@ impl Object {
             Self::TlsRoute(_) => Kind::TlsRoute,
             Self::BackendPolicy(_) => Kind::BackendPolicy,
             Self::RoutePolicy(_) => Kind::RoutePolicy,
+            Self::BackendTlsPolicy(_) => Kind::BackendTlsPolicy,
+            Self::XBackendTrafficPolicy(_) => Kind::XBackendTrafficPolicy,
+            Self::ConfigMap(_) => Kind::ConfigMap,
             Self::MeshConfig(_) => Kind::MeshConfig,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
         }
@@ -161,12 +173,13 @@ const OUTRIGGER_VERSIONS: &[&str] = &["v1alpha1"];
 
 impl Kind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Namespace,
         Self::Service,
         Self::EndpointSlice,
         Self::Pod,
         Self::ServiceAccount,
+        Self::ConfigMap,
         Self::Workload,
         Self::ExternalService,
         Self::HttpRoute,
@@ -196,6 +209,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Pod => "Pod",
             Self::ServiceAccount => "ServiceAccount",
+            Self::ConfigMap => "ConfigMap",
             Self::Workload => "Workload",
             Self::ExternalService => "ExternalService",
             Self::HttpRoute => "HTTPRoute",
@@ -216,7 +230,9 @@ impl Kind {
     /// The API group, empty for Kubernetes' own first objects.
     pub fn group(self) -> &'static str {
         match self {
-            Self::Namespace | Self::Service | Self::Pod | Self::ServiceAccount => CORE_GROUP,
+            Self::Namespace | Self::Service | Self::Pod | Self::ServiceAccount | Self::ConfigMap => {
+                CORE_GROUP
+            }
             Self::EndpointSlice => DISCOVERY_GROUP,
             Self::HttpRoute | Self::GrpcRoute | Self::TcpRoute | Self::TlsRoute => GATEWAY_GROUP,
             Self::ReferenceGrant | Self::BackendTlsPolicy => GATEWAY_GROUP,

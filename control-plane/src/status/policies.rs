@@ -1,22 +1,25 @@
-//! What became of BackendPolicies and of MeshConfig.
+//! What became of policies for backends, ours and the standard's, and of MeshConfig.
 
-use outrigger_resources::backend_policy::BackendPolicy;
+use outrigger_resources::backend_tls_policy::BackendTlsPolicy;
 use outrigger_resources::mesh_config::{MESH_CONFIG_NAME, MeshConfig};
 use outrigger_resources::route::TargetRef;
+use outrigger_resources::x_backend_traffic_policy::XBackendTrafficPolicy;
 use outrigger_resources::{Kind, Object, ObjectRef};
 
 use super::{ObjectStatus, Verdict, reason};
-use crate::translate::{policy_in_force, policy_not_applied};
-use crate::world::{Held, MESH_NAMESPACE, World, policy_target};
+use crate::translate::{
+    authority_faults, has_usable_authority, policy_in_force, policy_not_applied, policy_says_budget,
+};
+use crate::world::{Held, MESH_NAMESPACE, World, policy_target, policy_targets};
 
-/// One status for each target of a BackendPolicy.
-pub(super) fn statuses(world: &World, held: &Held, policy: &BackendPolicy) -> Vec<ObjectStatus> {
-    policy.spec.target_refs.iter().map(|target| status(world, held, target, policy)).collect()
+/// One status for each target of a policy for backends.
+pub(super) fn statuses(world: &World, held: &Held) -> Vec<ObjectStatus> {
+    policy_targets(&held.object).iter().map(|target| status(world, held, target)).collect()
 }
 
-fn status(world: &World, held: &Held, target: &TargetRef, policy: &BackendPolicy) -> ObjectStatus {
+fn status(world: &World, held: &Held, target: &TargetRef) -> ObjectStatus {
     let mut verdict = Verdict::about(held);
-    let Some(reference) = policy_target(target, &policy.meta.namespace) else {
+    let Some(reference) = policy_target(target, &held.object.meta().namespace) else {
         let message =
             format!("targetRefs: a {} cannot be a target; use a Service or ExternalService", target.kind);
         verdict.refuse(reason::TARGET_NOT_FOUND, message);
@@ -28,11 +31,59 @@ fn status(world: &World, held: &Held, target: &TargetRef, policy: &BackendPolicy
             compare(world, &mut verdict, &found.object, &Attachment { held, target, reference: &reference })
         }
     }
-    for field in policy_not_applied(&policy.spec) {
-        let message = format!("{field} is not applied by this version; the default stays in force");
-        verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
+    match &held.object {
+        Object::BackendPolicy(policy) => {
+            for field in policy_not_applied(&policy.spec) {
+                let message = format!("{field} is not applied by this version; the default stays in force");
+                verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
+            }
+        }
+        Object::BackendTlsPolicy(policy) => authorities(world, &mut verdict, policy),
+        Object::XBackendTrafficPolicy(policy) => {
+            overruled(world, &mut verdict, policy, (&reference, target.section_name.as_deref()));
+        }
+        _ => {}
     }
     verdict.with_parent(reference).done()
+}
+
+/// Whether servers can be verified; what cannot be is dialled by nobody.
+fn authorities(world: &World, verdict: &mut Verdict, policy: &BackendTlsPolicy) {
+    if let Err(why) = &policy.validation {
+        verdict.refuse(reason::INVALID, format!("{why}; connections to the target fail"));
+        return;
+    }
+    for fault in authority_faults(world, policy) {
+        verdict.unresolve(fault.reason, format!("caCertificateRefs: {}", fault.message));
+    }
+    if !has_usable_authority(world, policy) {
+        let message = "no authority can be used, so connections to the target fail".to_owned();
+        verdict.refuse(reason::NO_VALID_CA_CERTIFICATE, message);
+    }
+}
+
+/// What our own policy says of the same counts before the standard's.
+fn overruled(
+    world: &World,
+    verdict: &mut Verdict,
+    policy: &XBackendTrafficPolicy,
+    (target, section): (&ObjectRef, Option<&str>),
+) {
+    let own = policy_in_force(world, Kind::BackendPolicy, target, section.unwrap_or_default());
+    if let Some(Object::BackendPolicy(own)) = own.map(|held| &held.object)
+        && policy.spec.retry_constraint.is_some()
+        && policy_says_budget(&own.spec)
+    {
+        let message = format!(
+            "spec.retryConstraint: BackendPolicy/{}/{} has a retryBudget for the target, which counts instead",
+            own.meta.namespace, own.meta.name
+        );
+        verdict.invalidate(reason::CONFLICTED, message);
+    }
+    if policy.spec.session_persistence.is_some() {
+        let message = "spec.sessionPersistence is not applied by this version".to_owned();
+        verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
+    }
 }
 
 struct Attachment<'a> {
@@ -52,7 +103,8 @@ fn compare(world: &World, verdict: &mut Verdict, found: &Object, at: &Attachment
         return;
     }
     let own = at.held.object.reference();
-    let in_force = ports.iter().filter_map(|name| policy_in_force(world, at.reference, name));
+    let in_force =
+        ports.iter().filter_map(|name| policy_in_force(world, at.held.object.kind(), at.reference, name));
     let others: Vec<_> = in_force.map(|held| held.object.reference()).filter(|other| *other != own).collect();
     let Some(other) = others.first() else { return };
     let message = format!("{other} is older or names the port, and counts instead");

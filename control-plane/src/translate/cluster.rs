@@ -13,6 +13,7 @@ use outrigger_resources::{Kind, ObjectRef};
 use super::policy::Treatment;
 use super::protocol::Declared;
 use super::target::{ExternalPortOf, Target};
+use super::upstream_tls;
 use crate::world::World;
 
 /// The cluster of a destination.
@@ -52,7 +53,7 @@ pub(super) fn cluster(world: &World, target: &Target<'_>, name: &str) -> Cluster
         outlier: treatment.outlier,
         retry_budget: treatment.retry_budget,
         health_check: treatment.health_check,
-        tls: None,
+        tls: upstream_tls::of(world, target),
     }
 }
 

@@ -6,9 +6,10 @@ use outrigger_model::policy::{
     SlowStart,
 };
 use outrigger_resources::backend_policy::{self as resources, BackendPolicy, BackendPolicySpec};
-use outrigger_resources::{Object, ObjectRef};
+use outrigger_resources::x_backend_traffic_policy::RetryConstraint;
+use outrigger_resources::{Kind, Object, ObjectRef};
 
-use crate::world::{Held, Term, World, policy_target};
+use crate::world::{Held, Term, World, policy_target, policy_targets};
 
 /// How a destination is treated.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,25 +40,60 @@ impl Default for Treatment {
 }
 
 impl Treatment {
-    /// What the policy that counts for a port says; defaults where nothing is said.
+    /// What the policies that count for a port say; defaults where nothing is said.
     pub(super) fn of(world: &World, target: &ObjectRef, port_name: &str) -> Self {
-        let policy = in_force(world, target, port_name).and_then(|held| policy(held));
-        policy.map(|policy| Self::from(&*policy.spec)).unwrap_or_default()
+        let policy = in_force(world, Kind::BackendPolicy, target, port_name).and_then(|held| policy(held));
+        let mut treatment = policy.map(|policy| Self::from(&*policy.spec)).unwrap_or_default();
+        let constraint = constraint_in_force(world, target, port_name);
+        if let Some(constraint) =
+            constraint.filter(|_| policy.is_none_or(|policy| !says_budget(&policy.spec)))
+        {
+            treatment.retry_budget = constrained(&constraint);
+        }
+        treatment
     }
 }
 
-/// The policy that counts for a port: one that names the port before one for all ports, then the oldest.
-pub(crate) fn in_force<'w>(world: &'w World, target: &ObjectRef, port_name: &str) -> Option<&'w Held> {
-    let found = world.find(&Term::PolicyOf(target.clone()));
+/// Whether a BackendPolicy has its own words for the budget of retries; they count before the standard's.
+pub(crate) fn says_budget(spec: &BackendPolicySpec) -> bool {
+    spec.retry_budget != resources::RetryBudget::default()
+}
+
+fn constraint_in_force(world: &World, target: &ObjectRef, port_name: &str) -> Option<RetryConstraint> {
+    let held = in_force(world, Kind::XBackendTrafficPolicy, target, port_name)?;
+    match &held.object {
+        Object::XBackendTrafficPolicy(policy) => policy.spec.retry_constraint,
+        _ => None,
+    }
+}
+
+/// A rate that is no whole number a second is rounded up.
+fn constrained(constraint: &RetryConstraint) -> RetryBudget {
+    let rate = constraint.min_retry_rate;
+    RetryBudget {
+        percent: f64::from(constraint.budget.percent),
+        min_retries_per_second: (f64::from(rate.count) / rate.interval.as_secs_f64()).ceil() as u32,
+        interval: constraint.budget.interval,
+    }
+}
+
+/// The policy of a kind that counts for a port: one that names the port before one for all ports, then the oldest.
+pub(crate) fn in_force<'w>(
+    world: &'w World,
+    kind: Kind,
+    target: &ObjectRef,
+    port_name: &str,
+) -> Option<&'w Held> {
+    let found = world.find(&Term::PolicyOf(target.clone())).filter(|held| held.object.kind() == kind);
     let meant = found.filter_map(|held| Some((names_port(held, target, port_name)?, held)));
     meant.min_by_key(|(names_port, held)| (!names_port, held.age.clone())).map(|(_, held)| held.as_ref())
 }
 
 /// Whether a policy means this port by name; `None` when it does not mean it at all.
 fn names_port(held: &Held, target: &ObjectRef, port_name: &str) -> Option<bool> {
-    let policy = policy(held)?;
-    let refs = policy.spec.target_refs.iter();
-    let mut meant = refs.filter(|to| policy_target(to, &policy.meta.namespace).as_ref() == Some(target));
+    let namespace = &held.object.meta().namespace;
+    let refs = policy_targets(&held.object).iter();
+    let mut meant = refs.filter(|to| policy_target(to, namespace).as_ref() == Some(target));
     let named = |to: &&outrigger_resources::route::TargetRef| to.section_name.as_deref() == Some(port_name);
     match meant.clone().any(|to| named(&to)) {
         true => Some(true),

@@ -30,12 +30,13 @@ impl Declared {
         }
     }
 
-    /// What an ExternalService says; the application does its own TLS, so that is bytes.
+    /// What an ExternalService says. With HTTPS it is the proxy that starts TLS; with TLS the application does, which is
+    /// bytes.
     pub(crate) fn of_external(protocol: ExternalProtocol) -> Self {
         match protocol {
-            ExternalProtocol::Http => Self::Http1,
+            ExternalProtocol::Http | ExternalProtocol::Https => Self::Http1,
             ExternalProtocol::Http2 | ExternalProtocol::Grpc => Self::Http2,
-            ExternalProtocol::Https | ExternalProtocol::Tcp | ExternalProtocol::Tls => Self::Opaque,
+            ExternalProtocol::Tcp | ExternalProtocol::Tls => Self::Opaque,
         }
     }
 

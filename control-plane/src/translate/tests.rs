@@ -13,6 +13,7 @@ mod grants;
 mod order;
 mod route_policies;
 mod show;
+mod upstream_tls;
 
 fn client(namespace: &str) -> Client {
     Client { namespace: namespace.into(), ..Client::default() }

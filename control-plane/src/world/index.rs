@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use outrigger_resources::backend_tls_policy::{Authorities, AuthorityRef, BackendTlsPolicy, Validation};
 use outrigger_resources::kubernetes::{EndpointSlice, Service};
 use outrigger_resources::object::{CORE_GROUP, GATEWAY_GROUP, OUTRIGGER_GROUP};
 use outrigger_resources::route::{BackendObject, BackendRef, Filter, ParentRef, TargetRef};
@@ -40,7 +41,9 @@ pub(crate) enum Term {
     RouteAcross { from: Arc<str>, to: Arc<str> },
     /// ReferenceGrants by the namespace that permits.
     GrantOf(Arc<str>),
-    /// BackendPolicies by their target.
+    /// BackendTLSPolicies by the ConfigMaps they trust.
+    Trusting(ObjectRef),
+    /// BackendPolicies, and the standard's policies for backends, by their target.
     PolicyOf(ObjectRef),
     /// RoutePolicies by their target.
     RoutePolicyOf(ObjectRef),
@@ -111,11 +114,10 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
             }
             terms.extend(named_policies(object).into_iter().map(Term::RouteNaming));
         }
-        Object::BackendPolicy(policy) => {
-            let targets = policy.spec.target_refs.iter();
-            terms.extend(
-                targets.filter_map(|to| policy_target(to, &policy.meta.namespace)).map(Term::PolicyOf),
-            );
+        Object::BackendPolicy(_) | Object::XBackendTrafficPolicy(_) => policy_terms(object, &mut terms),
+        Object::BackendTlsPolicy(policy) => {
+            policy_terms(object, &mut terms);
+            terms.extend(trusted(policy).map(Term::Trusting));
         }
         Object::ReferenceGrant(grant) => {
             terms.insert(Term::GrantOf(grant.meta.namespace.clone()));
@@ -126,7 +128,7 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
             terms.extend(targets.map(Term::RoutePolicyOf));
             terms.extend(asked_service(policy).map(Term::RouteTo));
         }
-        Object::Namespace(_) | Object::ServiceAccount(_) | Object::MeshConfig(_) => {}
+        Object::ConfigMap(_) | Object::Namespace(_) | Object::ServiceAccount(_) | Object::MeshConfig(_) => {}
     }
     terms
 }
@@ -160,6 +162,38 @@ pub(crate) fn backend_reference(backend: &BackendObject, route_namespace: &Arc<s
     let kind = destination_kind(&backend.group, &backend.kind)?;
     let namespace = backend.namespace.as_ref().unwrap_or(route_namespace).clone();
     Some(ObjectRef { kind, namespace, name: backend.name.clone() })
+}
+
+fn policy_terms(object: &Object, terms: &mut BTreeSet<Term>) {
+    let namespace = &object.meta().namespace;
+    let targets = policy_targets(object).iter().filter_map(|target| policy_target(target, namespace));
+    terms.extend(targets.map(Term::PolicyOf));
+}
+
+/// What a policy for backends is about; nothing for other objects.
+pub(crate) fn policy_targets(object: &Object) -> &[TargetRef] {
+    match object {
+        Object::BackendPolicy(policy) => &policy.spec.target_refs,
+        Object::BackendTlsPolicy(policy) => &policy.target_refs,
+        Object::XBackendTrafficPolicy(policy) => &policy.spec.target_refs,
+        _ => &[],
+    }
+}
+
+/// The ConfigMaps that a policy trusts.
+fn trusted(policy: &BackendTlsPolicy) -> impl Iterator<Item = ObjectRef> {
+    let refs = match &policy.validation {
+        Ok(Validation { authorities: Authorities::Refs(refs), .. }) => refs.as_slice(),
+        _ => &[],
+    };
+    refs.iter().filter_map(|reference| authority_reference(reference, &policy.meta.namespace))
+}
+
+/// The object a reference to authorities means, if it is of a kind that can hold some.
+pub(crate) fn authority_reference(reference: &AuthorityRef, namespace: &Arc<str>) -> Option<ObjectRef> {
+    let is_map = reference.group == CORE_GROUP && reference.kind == Kind::ConfigMap.name();
+    let (namespace, name) = (namespace.clone(), reference.name.clone());
+    is_map.then_some(ObjectRef { kind: Kind::ConfigMap, namespace, name })
 }
 
 /// The object a targetRef of a BackendPolicy means, if it is of a kind that takes traffic.

@@ -85,9 +85,33 @@ pub(crate) fn any_object() -> impl Strategy<Value = String> {
             let limit = format!("{{service: {service}, domain: d, descriptors: [{{key: k, value: v}}]}}");
             format!("{head}spec: {{targetRefs: [{target}], retry: {{attempts: {n}}}, rateLimit: {{global: {limit}}}}}")
         }),
+        3 => any_standard_policy(),
         1 => any_of(&["Strict", "Permissive"]).prop_map(|mtls| {
             let head = head("outrigger.dev/v1alpha1", "MeshConfig", "outrigger-system", "mesh", "");
             format!("{head}spec: {{mtls: {mtls}}}")
+        }),
+    ]
+}
+
+/// Policies for backends in the words of Gateway API, and what they trust.
+fn any_standard_policy() -> impl Strategy<Value = String> {
+    prop_oneof![
+        1 => (any_name("t"), any_name("s"), any_of(&["c0", "c1"])).prop_map(|((ns, name), (_, target), map)| {
+            let head = head("gateway.networking.k8s.io/v1", "BackendTLSPolicy", &ns, &name, "");
+            let target = format!("[{{group: '', kind: Service, name: {target}}}]");
+            let refs = format!("[{{group: '', kind: ConfigMap, name: {map}}}]");
+            let validation = format!("{{caCertificateRefs: {refs}, hostname: a.example}}");
+            format!("{head}spec: {{targetRefs: {target}, validation: {validation}}}")
+        }),
+        1 => (any_name("c"), any_of(&["{}", "{ca.crt: x}"])).prop_map(|((ns, name), data)| {
+            format!("{}data: {data}", head("v1", "ConfigMap", &ns, &name, ""))
+        }),
+        1 => (any_name("u"), any_name("s"), 1..9u32).prop_map(|((ns, name), (_, target), percent)| {
+            let version = "gateway.networking.x-k8s.io/v1alpha1";
+            let head = head(version, "XBackendTrafficPolicy", &ns, &name, "");
+            let target = format!("[{{group: '', kind: Service, name: {target}}}]");
+            let constraint = format!("{{budget: {{percent: {percent}}}}}");
+            format!("{head}spec: {{targetRefs: {target}, retryConstraint: {constraint}}}")
         }),
     ]
 }

@@ -14,7 +14,8 @@ use outrigger_resources::{Kind, Meta, Object, ObjectRef, select};
 
 use super::changed::{Changed, DestinationKey, service_host};
 use super::index::{
-    Label, Term, parent_service, policy_target, route_parents, route_policy_target, slice_owner,
+    Label, Term, parent_service, policy_target, policy_targets, route_parents, route_policy_target,
+    slice_owner,
 };
 use super::{Held, World};
 
@@ -72,11 +73,12 @@ impl Edges<'_> {
             Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) | Object::TlsRoute(_) => {
                 self.route(object);
             }
-            Object::BackendPolicy(policy) => {
-                for target in &policy.spec.target_refs {
-                    if let Some(target) = policy_target(target, &policy.meta.namespace) {
-                        self.destination(&target);
-                    }
+            Object::BackendPolicy(_) | Object::BackendTlsPolicy(_) | Object::XBackendTrafficPolicy(_) => {
+                self.policy(object);
+            }
+            Object::ConfigMap(_) => {
+                for policy in self.world.find(&Term::Trusting(object.reference())) {
+                    self.policy(&policy.object);
                 }
             }
             Object::ReferenceGrant(grant) => self.grant(grant),
@@ -154,6 +156,14 @@ impl Edges<'_> {
             let across = Term::RouteAcross { from: from.namespace.clone(), to: grant.meta.namespace.clone() };
             for route in self.world.find(&across) {
                 self.route(&route.object);
+            }
+        }
+    }
+
+    fn policy(&mut self, policy: &Object) {
+        for target in policy_targets(policy) {
+            if let Some(target) = policy_target(target, &policy.meta().namespace) {
+                self.destination(&target);
             }
         }
     }

@@ -106,15 +106,6 @@ pub(crate) fn not_applied(kind: Kind) -> Option<(Severity, &'static str)> {
             "a known kind that this version does not apply: what it forbids or limits is NOT enforced; remove it, \
              or keep such traffic out by other means",
         )),
-        Kind::BackendTlsPolicy => Some((
-            Severity::Error,
-            "a known kind that this version does not apply: no TLS is started towards its target; remove it, \
-             or let the application start TLS itself",
-        )),
-        Kind::XBackendTrafficPolicy => Some((
-            Severity::Warning,
-            "a known kind that this version does not apply: traffic flows as if it were not there",
-        )),
         _ => None,
     }
 }

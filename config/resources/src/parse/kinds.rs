@@ -6,8 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::backend_policy::BackendPolicy;
+use crate::backend_tls_policy::{BackendTlsPolicy, Targets};
 use crate::external_service::ExternalService;
-use crate::kubernetes::{Contents, EndpointSlice, Namespace, Pod, Service, ServiceAccount};
+use crate::kubernetes::{
+    ConfigData, ConfigMap, Contents, EndpointSlice, Namespace, Pod, Service, ServiceAccount,
+};
 use crate::mesh_config::MeshConfig;
 use crate::object::{Kind, Meta, Object, ObjectRef};
 use crate::parse::explain::explain;
@@ -19,6 +22,7 @@ use crate::problem::{Effect, Problem, Severity};
 use crate::reference_grant::ReferenceGrant;
 use crate::route_policy::RoutePolicy;
 use crate::workload::Workload;
+use crate::x_backend_traffic_policy::XBackendTrafficPolicy;
 
 mod routes;
 
@@ -74,6 +78,14 @@ impl Draft<'_> {
             Kind::BackendPolicy => {
                 Object::BackendPolicy(BackendPolicy { meta, spec: Box::new(self.strict_spec()?) })
             }
+            Kind::ConfigMap => {
+                let data: ConfigData = self.loose("data")?;
+                Object::ConfigMap(ConfigMap { meta, authorities: data.authorities })
+            }
+            Kind::BackendTlsPolicy => Object::BackendTlsPolicy(self.backend_tls_policy(meta)?),
+            Kind::XBackendTrafficPolicy => {
+                Object::XBackendTrafficPolicy(XBackendTrafficPolicy { meta, spec: self.strict_spec()? })
+            }
             Kind::RoutePolicy => {
                 Object::RoutePolicy(RoutePolicy { meta, spec: Box::new(self.strict_spec()?) })
             }
@@ -85,10 +97,7 @@ impl Draft<'_> {
             Kind::GrpcRoute => Object::GrpcRoute(self.grpc_route(meta)?),
             Kind::TcpRoute => Object::TcpRoute(self.tcp_route(meta)?),
             Kind::TlsRoute => Object::TlsRoute(self.tls_route(meta)?),
-            Kind::BackendTlsPolicy
-            | Kind::XBackendTrafficPolicy
-            | Kind::InboundPolicy
-            | Kind::AuthorizationPolicy => {
+            Kind::InboundPolicy | Kind::AuthorizationPolicy => {
                 let message = "a known kind that this version does not apply".to_owned();
                 return Err(Box::new(self.problem(&FieldPath::default(), message)));
             }
@@ -125,6 +134,28 @@ impl Draft<'_> {
             deletion_timestamp: attributes.deletion_timestamp,
             generation: attributes.generation,
         })
+    }
+
+    /// What cannot be understood of it below its targets leaves it an object that nobody can satisfy.
+    fn backend_tls_policy(&mut self, meta: Meta) -> Result<BackendTlsPolicy, Refusal> {
+        let path = FieldPath::default().key("spec");
+        let Value::Object(mut spec) = self.take("spec") else {
+            return Err(Box::new(self.problem(&path, "not a mapping".to_owned())));
+        };
+        let targets = spec.remove("targetRefs").unwrap_or(Value::Array(Vec::new()));
+        let target_refs = self.read::<Targets>(&path.key("targetRefs"), targets)?.0;
+        let written = spec.remove("validation").unwrap_or(Value::Null);
+        let mut validation = self.read(&path.key("validation"), written);
+        if let Some(unknown) = spec.keys().next() {
+            let message = "not a field this version reads; write targetRefs and validation".to_owned();
+            validation = validation.and(Err(Box::new(self.problem(&path.key(unknown), message))));
+        }
+        let validation = validation.map_err(|problem| {
+            let why = format!("{}: {}", problem.field, problem.message);
+            self.problems.push(Problem { effect: Effect::FieldIgnored, ..*problem });
+            why.into()
+        });
+        Ok(BackendTlsPolicy { meta, target_refs, validation })
     }
 
     fn endpoint_slice(&mut self, meta: Meta) -> Result<EndpointSlice, Refusal> {
