@@ -60,7 +60,7 @@ async fn stages(
     // 5. Filters, then a backend by weight.
     let matched = Matched { route, port: destination.name.port };
     if let Some(filters) = &route.filters {
-        http::filter_request(exchange, matched, filters, &mut parts).await?;
+        http::filter_request(exchange, filters, &mut parts).await?;
     }
     let forward = forward(matched, &parts)?;
     http::apply(&route.request_headers, &mut parts.headers);
@@ -76,6 +76,9 @@ async fn stages(
 
     // 6. Attempts, until there is an answer.
     let mut request = Request::from_parts(parts, body);
+    if route.filters.is_some() || backend.filters.is_some() {
+        http::filter_chosen(exchange, matched, backend, (&mut request, &asked))?;
+    }
     let downstream = http::prepare_switch(&mut request, &asked);
     let started = exchange.record.started();
     let deadline = http::earliest_deadline((request.headers(), fields), (started, forward.timeout));

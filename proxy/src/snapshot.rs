@@ -15,6 +15,7 @@ use outrigger_model::route::{HeaderChanges, RouteMatch};
 use outrigger_model::session::SessionAffinity;
 
 use crate::limit::{self, RateLimiter};
+use crate::telemetry::MirrorMeters;
 use crate::upstream::Cluster;
 
 /// Where a destination stands in every snapshot of this process. Never reused for another name while the process lives.
@@ -124,6 +125,8 @@ pub struct Mirror {
     pub cluster: Arc<Cluster>,
     /// How many of the requests.
     pub share: Share,
+    /// What became of them.
+    pub meters: MirrorMeters,
 }
 
 /// What becomes of a request.

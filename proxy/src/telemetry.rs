@@ -15,10 +15,12 @@ use outrigger_model::identity::SpiffeId;
 mod access_log;
 mod connection;
 mod labels;
+mod mirror;
 mod request;
 
 pub use connection::{ConnectionHandles, TcpLabels, TcpRecord};
 pub use labels::{LABELS_MAX, Name};
+pub use mirror::{MirrorMeters, MirrorOutcome};
 pub use request::{RequestLine, RequestRecord};
 
 use labels::Labels;
@@ -96,6 +98,7 @@ pub const METRICS: &[MetricSpec] = &[
         "Bytes received from the one who connected.",
         CONNECTION_LABELS,
     ),
+    mirror::METRIC,
 ];
 
 /// Metrics and access log, shared by all threads.

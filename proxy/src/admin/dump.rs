@@ -9,6 +9,8 @@ use crate::snapshot::{
     Action, Backend, Destination, Forward, Handling, OpaqueRoute, OpaqueRoutes, Route, Routes, Snapshot,
 };
 
+mod filters;
+
 pub(super) fn snapshot(snapshot: &Snapshot) -> Value {
     let mut destinations: Vec<&Destination> = snapshot.destinations.iter().flatten().map(|d| &**d).collect();
     destinations.sort_by(|a, b| a.name.cmp(&b.name));
@@ -78,8 +80,13 @@ fn route(route: &Route) -> Value {
             Action::Forward(forward) => self::forward(forward),
             Action::Redirect(_) | Action::NoBackend => Value::Null,
         },
+        "redirect": match &route.action {
+            Action::Redirect(redirect) => filters::redirect(redirect),
+            Action::Forward(_) | Action::NoBackend => Value::Null,
+        },
         "request_headers": headers(&route.request_headers),
         "response_headers": headers(&route.response_headers),
+        "filters": route.filters.as_deref().map(filters::filters),
     })
 }
 
@@ -132,6 +139,7 @@ fn backend(backend: &Backend) -> Value {
         "weight": backend.weight,
         "request_headers": headers(&backend.request_headers),
         "response_headers": headers(&backend.response_headers),
+        "filters": backend.filters.as_deref().map(filters::filters),
     })
 }
 

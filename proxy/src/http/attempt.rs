@@ -34,6 +34,7 @@ mod marks;
 mod replay;
 
 pub(crate) use judge::believe;
+pub(super) use judge::outcome as judge;
 
 /// Repetitions of what no application can have seen, when the route says nothing.
 const SAFE_RETRIES: u32 = 3;
@@ -310,7 +311,7 @@ impl<'a> Loop<'a> {
     }
 }
 
-fn upstream_version(declared: UpstreamProtocol, downstream: HttpVersion) -> HttpVersion {
+pub(super) fn upstream_version(declared: UpstreamProtocol, downstream: HttpVersion) -> HttpVersion {
     match declared {
         UpstreamProtocol::AsDownstream => downstream,
         UpstreamProtocol::Http1 => HttpVersion::Http1,

@@ -1,6 +1,7 @@
 //! Bodies in both directions: one concrete type at the HTTP seam.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::exchange::Streaming;
+use super::filters::{Channel, Copied, Teed};
 use crate::upstream::ReceiveError;
 
 /// A request body towards an application or a response body towards a client.
@@ -29,6 +31,10 @@ pub enum Body {
     Begun(Box<Begun>),
     /// A response body as it comes, with the exchange that ends when it does.
     Streaming(Box<Streaming>),
+    /// A request body of which mirrors get copies.
+    Teed(Box<Teed>),
+    /// Such a copy.
+    Copied(Copied),
 }
 
 /// A first piece, and what comes after it.
@@ -66,13 +72,18 @@ impl Body {
         Self::Begun(Box::new(Begun { first, rest }))
     }
 
+    /// A body of which others get copies.
+    pub(super) fn teed(inner: Self, copies: &[Rc<Channel>]) -> Self {
+        Self::Teed(Box::new(Teed::new(inner, copies)))
+    }
+
     /// Whether there is nothing to send, so that the request can be sent again.
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Http1(incoming) | Self::Http2(incoming) => http_body::Body::is_end_stream(incoming),
-            Self::Streaming(_) | Self::Begun(_) | Self::Cut => false,
+            Self::Streaming(_) | Self::Begun(_) | Self::Cut | Self::Teed(_) | Self::Copied(_) => false,
         }
     }
 }
@@ -103,6 +114,8 @@ impl http_body::Body for Body {
             Self::Begun(begun) if begun.first.is_empty() => Pin::new(&mut begun.rest).poll_frame(cx),
             Self::Begun(begun) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut begun.first))))),
             Self::Streaming(streaming) => streaming.poll_frame(cx),
+            Self::Teed(teed) => teed.poll_frame(cx),
+            Self::Copied(copied) => copied.poll_frame(cx),
         }
     }
 
@@ -114,6 +127,8 @@ impl http_body::Body for Body {
             Self::Http1(incoming) | Self::Http2(incoming) => incoming.is_end_stream(),
             Self::Begun(begun) => begun.first.is_empty() && begun.rest.is_end_stream(),
             Self::Streaming(streaming) => streaming.is_end_stream(),
+            Self::Teed(teed) => teed.is_end_stream(),
+            Self::Copied(copied) => copied.is_end_stream(),
         }
     }
 
@@ -128,6 +143,8 @@ impl http_body::Body for Body {
                 None => SizeHint::new(),
             },
             Self::Streaming(streaming) => streaming.size_hint(),
+            Self::Teed(teed) => teed.size_hint(),
+            Self::Copied(copied) => copied.size_hint(),
         }
     }
 }

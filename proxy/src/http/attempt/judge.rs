@@ -22,7 +22,7 @@ const INNER_FAILURES: [StatusCode; 4] = [
 ];
 
 /// What a response head says of the endpoint.
-pub(super) fn outcome(status: StatusCode, grpc: bool, headers: &HeaderMap) -> Outcome {
+pub(in crate::http) fn outcome(status: StatusCode, grpc: bool, headers: &HeaderMap) -> Outcome {
     if let Some(outcome) = asked_to_wait(status, headers, SystemTime::now) {
         return outcome;
     }

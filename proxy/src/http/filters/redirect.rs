@@ -9,6 +9,7 @@ use outrigger_model::filter::{Redirect, RedirectedFrom};
 use super::Matched;
 use crate::http::Body;
 use crate::http::answer::Stop;
+use crate::http::headers::apply;
 use crate::reason::Reason;
 
 /// The answer of a redirect.
@@ -20,6 +21,7 @@ pub(crate) fn redirect(redirect: &Redirect, matched: Matched<'_>, parts: &Parts)
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = redirect.status;
     response.headers_mut().insert(LOCATION, location);
+    apply(&matched.route.response_headers, response.headers_mut());
     Stop::Answered(Box::new(response))
 }
 

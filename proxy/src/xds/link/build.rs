@@ -13,7 +13,7 @@ use crate::limit::Limits;
 use crate::snapshot::{
     Action, Backend, Filters, Forward, Mirror, NamedRoute, OpaqueRoute, OpaqueRoutes, Route, Routes,
 };
-use crate::telemetry::Telemetry;
+use crate::telemetry::{MirrorMeters, Telemetry};
 use crate::upstream::Cluster;
 
 /// What routes are made of besides their configuration.
@@ -76,7 +76,9 @@ fn filters(config: Option<&FiltersConfig>, parts: &mut Parts<'_>) -> Option<Box<
     let config = config?;
     let rate = config.local_rate_limit.as_ref().map(|limit| parts.limits.rate(limit, Instant::now()));
     let mirrors = config.mirrors.iter().filter_map(|mirror| {
-        Some(Mirror { cluster: cluster(&mirror.target, parts.clusters)?, share: mirror.share })
+        let cluster = cluster(&mirror.target, parts.clusters)?;
+        let meters = MirrorMeters::new(parts.telemetry.registry(), &cluster.config().service);
+        Some(Mirror { cluster, share: mirror.share, meters })
     });
     Some(Box::new(Filters { config: config.clone(), mirrors: mirrors.collect(), rate }))
 }
