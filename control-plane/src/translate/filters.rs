@@ -141,11 +141,13 @@ fn redirect(config: &RequestRedirect, dialled: u16) -> Redirect {
         None | Some(Scheme::Http) => 80,
         Some(Scheme::Https) => 443,
     };
-    let port = config.port.unwrap_or(if scheme.is_some() { known } else { dialled });
+    let unwritten = if scheme.is_some() { known } else { dialled };
+    let port = config.port.unwrap_or(unwritten);
+    let implied = port == known && port == unwritten && config.hostname.is_some();
     Redirect {
         scheme,
         host: config.hostname.as_deref().map(Arc::from),
-        port: (port != known || config.hostname.is_none()).then_some(port),
+        port: (!implied).then_some(port),
         path: config.path.as_ref().map(path_change),
         status: config.status,
     }

@@ -51,6 +51,13 @@ fn the_port_of_a_redirect_is_that_of_the_service_not_of_the_route() {
         let name = format!("reviews.shop:{port}");
         check(&yaml, &format!("route {name}"), &format!("{name}\nHTTPRoute/shop/r: /* -> {expected}"));
     }
+    // A port that is written stays, also where another scheme or port would imply it.
+    let written = yaml.replace("hostname: a.example", "hostname: a.example, port: 80");
+    check(
+        &written,
+        "route reviews.shop:9080",
+        "reviews.shop:9080\nHTTPRoute/shop/r: /* -> 302 -://a.example:80 -",
+    );
 }
 
 #[test]

@@ -111,6 +111,7 @@ impl Copy {
                 Ok(false) | Err(Late) => MirrorOutcome::Failed,
             },
             () = drain.started() => MirrorOutcome::Failed,
+            () = lost(self.channel.as_deref()) => MirrorOutcome::Lost,
         };
         let lost = self.channel.as_ref().is_some_and(|channel| channel.is_lost());
         self.meters.count(if lost { MirrorOutcome::Lost } else { outcome });
@@ -146,6 +147,14 @@ impl Copy {
             self.lease.outcome(Instant::now(), Outcome::Failure);
         }
         tracing::debug!(endpoint.addr = %self.lease.endpoint().config().address, reason = failed.reason.word(), cause = failed.cause, "a copy was not sent");
+    }
+}
+
+/// Waits until a mirror that does not read is too slow for its request.
+async fn lost(channel: Option<&Channel>) {
+    match channel {
+        Some(channel) => channel.lost().await,
+        None => std::future::pending().await,
     }
 }
 

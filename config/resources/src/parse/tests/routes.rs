@@ -176,26 +176,6 @@ fn filters_are_typed_and_never_half_read() {
         ),
         ("{type: ExtensionRef, extensionRef: {group: example.com, kind: Magic, name: x}}", ""),
         (
-            "{type: CORS, cors: {allowOrigins: ['https://*.a.example', 'HTTP://b.example:8080', 'https://*']}}",
-            "",
-        ),
-        (
-            "{type: CORS, cors: {allowOrigins: ['https://a.*.example']}}",
-            r#".filters[0].cors.allowOrigins: "https://a.*.example" is not an origin; write * or http(s)://host(:port), where the host may start with *"#,
-        ),
-        (
-            "{type: CORS, cors: {allowHeaders: ['a b']}}",
-            r#".filters[0].cors.allowHeaders: "a b" is not the name of a header; write one, or *"#,
-        ),
-        (
-            "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: a}]}}",
-            r#".filters[0].requestHeaderModifier.set[0].name: "Host" is changed by a filter of type URLRewrite; write its hostname there"#,
-        ),
-        (
-            "{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: '/a?b'}}}",
-            r#".filters[0].urlRewrite.path.replaceFullPath: "/a?b" is not a path; it starts with /, has no ? and #, other characters are encoded as in /caf%C3%A9, and it has at most 1024 bytes"#,
-        ),
-        (
             "{type: Magic}",
             r#".filters[0].type: unknown value "Magic"; write RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite, RequestMirror, CORS, ExternalAuth, ExtensionRef"#,
         ),
@@ -243,6 +223,34 @@ fn filters_are_typed_and_never_half_read() {
         "{matches: [{path: {type: Exact, value: /a}}], filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}}]}",
         ".filters: ReplacePrefixMatch needs path matches of type PathPrefix only",
     );
+}
+
+#[test]
+fn paths_origins_and_names_in_filters_are_ones() {
+    for (filters, expected) in [
+        (
+            "{type: CORS, cors: {allowOrigins: ['https://*.a.example', 'HTTP://b.example:8080', 'https://*']}}",
+            "",
+        ),
+        (
+            "{type: CORS, cors: {allowOrigins: ['https://a.*.example']}}",
+            r#".filters[0].cors.allowOrigins: "https://a.*.example" is not an origin; write * or http(s)://host(:port), where the host may start with *"#,
+        ),
+        (
+            "{type: CORS, cors: {allowHeaders: ['a b']}}",
+            r#".filters[0].cors.allowHeaders: "a b" is not the name of a header; write one, or *"#,
+        ),
+        (
+            "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: a}]}}",
+            r#".filters[0].requestHeaderModifier.set[0].name: "Host" is changed by a filter of type URLRewrite; write its hostname there"#,
+        ),
+        (
+            "{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: '/a?b'}}}",
+            r#".filters[0].urlRewrite.path.replaceFullPath: "/a?b" is not a path; it starts with /, has no ? and #, other characters are encoded as in /caf%C3%A9, and it has at most 1024 bytes"#,
+        ),
+    ] {
+        check_rule(&format!("{{filters: [{filters}]}}"), expected);
+    }
 }
 
 #[test]

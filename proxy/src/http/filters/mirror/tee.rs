@@ -41,6 +41,8 @@ struct State {
     left_bytes: Option<u64>,
     end: Option<End>,
     reader: Option<Waker>,
+    /// Whoever wants to know that the copy is lost while its reader is held up.
+    watcher: Option<Waker>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +64,28 @@ impl Channel {
             left_bytes: length,
             end: None,
             reader: None,
+            watcher: None,
         })))
     }
 
     /// Whether the mirror was too slow.
     pub(super) fn is_lost(&self) -> bool {
         self.0.borrow().end == Some(End::Lost)
+    }
+
+    /// Waits until the mirror is too slow, which may be for ever.
+    pub(super) async fn lost(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.0.borrow_mut();
+            match state.end {
+                Some(End::Lost) => Poll::Ready(()),
+                _ => {
+                    state.watcher = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
     }
 
     /// Whether the copy was not complete, for whatever reason.
@@ -103,6 +121,9 @@ impl State {
     fn finish(&mut self, end: End) {
         self.end.get_or_insert(end);
         self.wake();
+        if let Some(watcher) = self.watcher.take() {
+            watcher.wake();
+        }
     }
 
     fn wake(&mut self) {
