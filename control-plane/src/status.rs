@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::world::{Held, World};
 
+mod inbound_policies;
 mod journal;
 mod json;
 mod policies;
@@ -94,6 +95,9 @@ fn findings(world: &World) -> Vec<ObjectStatus> {
                 statuses.extend(policies::statuses(world, held));
             }
             Object::RoutePolicy(policy) => statuses.extend(route_policies::statuses(world, held, policy)),
+            Object::InboundPolicy(policy) => {
+                statuses.extend(inbound_policies::statuses(world, held, policy));
+            }
             Object::Service(service) => statuses.push(services::service(world, held, service)),
             Object::ExternalService(external) => statuses.push(services::external(world, held, external)),
             Object::EndpointSlice(slice) => statuses.extend(services::slice(world, held, slice)),

@@ -19,6 +19,8 @@ mod filters;
 mod grpc;
 mod http;
 mod inbound;
+mod inbound_policy;
+mod limit;
 mod listener;
 mod member;
 mod opaque;
@@ -34,6 +36,7 @@ pub(crate) use attached::{has_rules, means, routes_on, suits};
 pub(crate) use backend::cluster as backend_cluster;
 pub(crate) use endpoints::has_any as has_endpoints;
 pub(crate) use filters::Applied;
+pub(crate) use inbound_policy::{InboundSection, inbound_policies, inbound_policy};
 pub(crate) use member::Member;
 pub(crate) use opaque::taken_names;
 pub(crate) use policy::{

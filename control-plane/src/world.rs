@@ -24,8 +24,8 @@ pub use age::Age;
 pub use changed::{Changed, DestinationKey, MAX_CHANGED_DESTINATIONS};
 pub(crate) use changed::{service_host, service_of_host};
 pub(crate) use index::{
-    Term, authority_reference, backend_reference, parent_service, policy_target, policy_targets,
-    route_parents, route_policy_target,
+    Term, asked_service, authority_reference, backend_reference, parent_service, policy_target,
+    policy_targets, route_parents, route_policy_target,
 };
 
 use shared_map::{SharedMap, SharedSets};

@@ -10,7 +10,9 @@ mod gcra;
 mod keyed;
 mod live;
 mod rate;
+mod service;
 
 pub use gate::{Gate, Slot};
-pub use live::{Inbound, Limits, METRICS};
+pub use live::{Inbound, Limits, METRICS, service_errors};
 pub use rate::{MAX_KEYS, Quota, RateLimiter, Subject};
+pub use service::{Answer, AnswerError, GlobalLimit, MAX_ANSWER_BYTES, read as read_answer};

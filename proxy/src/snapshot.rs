@@ -14,7 +14,7 @@ use outrigger_model::policy::{Hedge, RetryPolicy};
 use outrigger_model::route::{HeaderChanges, RouteMatch};
 use outrigger_model::session::SessionAffinity;
 
-use crate::limit::{self, RateLimiter};
+use crate::limit::{self, GlobalLimit, RateLimiter};
 use crate::telemetry::MirrorMeters;
 use crate::upstream::Cluster;
 
@@ -116,6 +116,8 @@ pub struct Filters {
     pub mirrors: Vec<Mirror>,
     /// The limit that this proxy keeps, with its counts.
     pub rate: Option<Arc<RateLimiter>>,
+    /// The limit that a service keeps.
+    pub global: Option<GlobalLimit>,
 }
 
 /// Who gets copies of some requests.

@@ -8,6 +8,7 @@ pub mod backend_policy;
 pub mod backend_tls_policy;
 pub mod external_service;
 mod field;
+pub mod inbound_policy;
 pub mod kubernetes;
 pub mod mesh_config;
 pub mod object;

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use crate::backend_policy::BackendPolicy;
 use crate::backend_tls_policy::BackendTlsPolicy;
 use crate::external_service::ExternalService;
+use crate::inbound_policy::InboundPolicy;
 use crate::kubernetes::{ConfigMap, EndpointSlice, Namespace, Pod, Service, ServiceAccount};
 use crate::mesh_config::MeshConfig;
 use crate::reference_grant::ReferenceGrant;
@@ -36,6 +37,7 @@ pub enum Object {
     RoutePolicy(RoutePolicy),
     BackendTlsPolicy(BackendTlsPolicy),
     XBackendTrafficPolicy(XBackendTrafficPolicy),
+    InboundPolicy(InboundPolicy),
     MeshConfig(MeshConfig),
     ReferenceGrant(ReferenceGrant),
 }
@@ -121,6 +123,7 @@ impl Object {
             Self::BackendTlsPolicy(object) => &object.meta,
             Self::XBackendTrafficPolicy(object) => &object.meta,
             Self::ConfigMap(object) => &object.meta,
+            Self::InboundPolicy(object) => &object.meta,
             Self::MeshConfig(object) => &object.meta,
             Self::ReferenceGrant(object) => &object.meta,
         }
@@ -145,6 +148,7 @@ impl Object {
             Self::BackendTlsPolicy(_) => Kind::BackendTlsPolicy,
             Self::XBackendTrafficPolicy(_) => Kind::XBackendTrafficPolicy,
             Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::InboundPolicy(_) => Kind::InboundPolicy,
             Self::MeshConfig(_) => Kind::MeshConfig,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
         }

@@ -7,7 +7,7 @@ use outrigger_resources::{Kind, Object, ObjectRef};
 use super::{ObjectStatus, Verdict, reason};
 use crate::translate::route_policy_not_applied;
 use crate::translate::{PortOf, RuleSite, Section, Site, routes_on, rule_sites};
-use crate::world::{Held, Term, World, parent_service, route_parents, route_policy_target};
+use crate::world::{Held, Term, World, asked_service, parent_service, route_parents, route_policy_target};
 
 /// One status for each target of a policy; one for the policy itself when only rules name it.
 pub(super) fn statuses(world: &World, held: &Held, policy: &RoutePolicy) -> Vec<ObjectStatus> {
@@ -23,6 +23,7 @@ fn untargeted(world: &World, held: &Held, policy: &RoutePolicy) -> ObjectStatus 
         let message = "targetRefs is empty, and no rule names it by an ExtensionRef filter";
         verdict.refuse(reason::TARGET_NOT_FOUND, message.to_owned());
     }
+    look_for_service(world, &mut verdict, policy);
     name_not_applied(&mut verdict, policy);
     verdict.done()
 }
@@ -47,6 +48,7 @@ fn status(world: &World, held: &Held, policy: &RoutePolicy, target: &TargetRef) 
             }
         }
     }
+    look_for_service(world, &mut verdict, policy);
     name_not_applied(&mut verdict, policy);
     verdict.with_parent(reference).done()
 }
@@ -58,6 +60,24 @@ fn without_section(reference: &ObjectRef, target: &TargetRef) -> String {
         (Some(name), false) => format!("{reference} has no port with the name {name:?}"),
         (None, true) => format!("{reference} has no rule"),
         (None, false) => format!("{reference} has no port"),
+    }
+}
+
+/// A rate limit service that is not there is asked in vain; what becomes of requests then is the policy's own word.
+fn look_for_service(world: &World, verdict: &mut Verdict, policy: &RoutePolicy) {
+    let Some(reference) = asked_service(policy) else { return };
+    let port = policy
+        .spec
+        .rate_limit
+        .as_ref()
+        .and_then(|limit| limit.global.as_ref())
+        .map(|limit| limit.service.port);
+    let service = world.service(&reference.namespace, &reference.name);
+    let has =
+        |number: u16| service.is_some_and(|service| PortOf::all(service).any(|it| it.port.port == number));
+    if let Some(number) = port.filter(|number| !has(*number)) {
+        let message = format!("spec.rateLimit.global.service: {reference} with port {number} is not there");
+        verdict.unresolve(reason::TARGET_NOT_FOUND, message);
     }
 }
 

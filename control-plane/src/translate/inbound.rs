@@ -11,6 +11,7 @@ use outrigger_resources::mesh_config::{self as resources, MeshConfigSpec};
 use outrigger_resources::{Kind, Meta, Object, ObjectRef};
 
 use super::Client;
+use super::inbound_policy::{self, Receiver};
 use super::listener::declared_or_opaque;
 use super::member::Member;
 use super::protocol::Declared;
@@ -24,7 +25,15 @@ pub(super) fn inbound(world: &World, client: &Client) -> Inbound {
         resources::Mtls::Strict => MtlsMode::Strict,
         resources::Mtls::Permissive => MtlsMode::Permissive,
     };
-    Inbound { ports: ports(world, client, &mesh), mesh: settings(&mesh), ..Inbound::plain(mtls) }
+    let member = workload_of(world, client);
+    let mut services = services_of(world, client, member);
+    services.sort_by(|a, b| a.age.cmp(&b.age));
+    let ports = ports(member, &services, &mesh);
+    let mut inbound = Inbound { ports, mesh: settings(&mesh), ..Inbound::plain(mtls) };
+    let labels = member.map_or(&client.labels, |member| &member.meta().labels);
+    let receiver = Receiver { namespace: &client.namespace, labels, services: &services };
+    inbound_policy::apply(world, &receiver, &mut inbound);
+    inbound
 }
 
 /// What the whole mesh agrees on, as far as proxies need it.
@@ -44,12 +53,9 @@ fn settings(mesh: &MeshConfigSpec) -> MeshSettings {
     }
 }
 
-/// The ports that Services lead to, in ascending order. Of several Services on one port the oldest that declares
+/// The ports that Services, the oldest first, lead to, in ascending order. Of several Services on one port the oldest that declares
 /// something counts, else the oldest.
-fn ports(world: &World, client: &Client, mesh: &MeshConfigSpec) -> Vec<InboundPort> {
-    let member = workload_of(world, client);
-    let mut services = services_of(world, client, member);
-    services.sort_by(|a, b| a.age.cmp(&b.age));
+fn ports(member: Option<Member<'_>>, services: &[&Arc<Held>], mesh: &MeshConfigSpec) -> Vec<InboundPort> {
     let mut ports: BTreeMap<u16, InboundPort> = BTreeMap::new();
     for service in services.iter().filter_map(|held| service(held)) {
         for port in PortOf::all(service) {

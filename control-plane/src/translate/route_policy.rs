@@ -14,6 +14,7 @@ use outrigger_resources::route_policy::{
 };
 use outrigger_resources::{Kind, Object, ObjectRef};
 
+use super::limit;
 use super::target::PortOf;
 use crate::world::{Held, Term, World, route_policy_target};
 
@@ -194,7 +195,7 @@ fn policy(held: &Held) -> Option<&RoutePolicy> {
 
 /// The sections that this version reads and does not apply.
 pub(crate) fn not_applied(spec: &RoutePolicySpec) -> Vec<&'static str> {
-    let not_yet = [Section::RateLimit, Section::SessionAffinity];
+    let not_yet = [Section::SessionAffinity];
     not_yet.into_iter().filter(|section| section.is_in(spec)).map(Section::field).collect()
 }
 
@@ -216,6 +217,12 @@ pub(super) fn apply(world: &World, site: &Site<'_>, mut route: Route) -> Route {
     }
     if let Some(fault) = policies.iter().find_map(|policy| policy.spec.fault.as_ref()) {
         route.filters.get_or_insert_default().fault = Some(failing(fault));
+    }
+    if let Some(policy) = policies.iter().find(|policy| Section::RateLimit.is_in(&policy.spec)) {
+        let rule = site.rule.as_ref().and_then(|rule| rule.name);
+        let (local, global) = (limit::local(policy, rule, &route), limit::global(policy, rule, &route));
+        let filters = route.filters.get_or_insert_default();
+        (filters.local_rate_limit, filters.global_rate_limit) = (local, global);
     }
     route
 }

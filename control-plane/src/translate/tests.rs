@@ -10,6 +10,7 @@ mod destinations;
 mod discovery;
 mod filters;
 mod grants;
+mod inbound_policies;
 mod order;
 mod route_policies;
 mod show;

@@ -41,6 +41,8 @@ pub(crate) enum Term {
     RouteAcross { from: Arc<str>, to: Arc<str> },
     /// ReferenceGrants by the namespace that permits.
     GrantOf(Arc<str>),
+    /// InboundPolicies by their namespace.
+    InboundPolicyIn(Arc<str>),
     /// BackendTLSPolicies by the ConfigMaps they trust.
     Trusting(ObjectRef),
     /// BackendPolicies, and the standard's policies for backends, by their target.
@@ -127,6 +129,9 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
             let targets = targets.filter_map(|to| route_policy_target(to, &policy.meta.namespace));
             terms.extend(targets.map(Term::RoutePolicyOf));
             terms.extend(asked_service(policy).map(Term::RouteTo));
+        }
+        Object::InboundPolicy(policy) => {
+            terms.insert(Term::InboundPolicyIn(policy.meta.namespace.clone()));
         }
         Object::ConfigMap(_) | Object::Namespace(_) | Object::ServiceAccount(_) | Object::MeshConfig(_) => {}
     }

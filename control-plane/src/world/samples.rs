@@ -86,6 +86,10 @@ pub(crate) fn any_object() -> impl Strategy<Value = String> {
             format!("{head}spec: {{targetRefs: [{target}], retry: {{attempts: {n}}}, rateLimit: {{global: {limit}}}}}")
         }),
         3 => any_standard_policy(),
+        2 => (any_name("i"), any_of(SCOPES), 1..9u32).prop_map(|((ns, name), scope, n)| {
+            let head = head("outrigger.dev/v1alpha1", "InboundPolicy", &ns, &name, "");
+            format!("{head}spec: {{{scope}mtls: Strict, concurrency: {{max: {n}}}}}")
+        }),
         1 => any_of(&["Strict", "Permissive"]).prop_map(|mtls| {
             let head = head("outrigger.dev/v1alpha1", "MeshConfig", "outrigger-system", "mesh", "");
             format!("{head}spec: {{mtls: {mtls}}}")
@@ -132,6 +136,12 @@ fn any_route() -> impl Strategy<Value = String> {
     )
 }
 
+const SCOPES: &[&str] = &[
+    "",
+    "targetRefs: [{group: '', kind: Service, name: s0}], ",
+    "selector: {matchLabels: {app: x}}, ",
+    "selector: {matchLabels: {v: '1'}}, ",
+];
 const TARGETS: &[&str] = &[
     "",
     "{group: gateway.networking.k8s.io, kind: HTTPRoute, name: r0}",

@@ -39,7 +39,7 @@ pub(super) fn touch(pictures: [&World; 2], id: &ObjectRef, changed: &mut Changed
     }
 }
 
-/// Whether a Service or workload changed in what the `inbound` listeners of its namespace are made of; being ready or
+/// Whether a Service, policy or workload changed in what the `inbound` listeners of its namespace are made of; being ready or
 /// not is no part of it. Selectors do not reach beyond their namespace.
 fn inbound_differs(before: Option<&Arc<Held>>, after: Option<&Arc<Held>>) -> bool {
     match (before.map(|held| &held.object), after.map(|held| &held.object)) {
@@ -48,11 +48,12 @@ fn inbound_differs(before: Option<&Arc<Held>>, after: Option<&Arc<Held>>) -> boo
                 || before.spec != after.spec
                 || before.status.addresses != after.status.addresses
         }
-        (before, after) => [before, after]
-            .into_iter()
-            .flatten()
-            .any(|object| matches!(object, Object::Service(_) | Object::Workload(_) | Object::Pod(_))),
+        (before, after) => [before, after].into_iter().flatten().any(makes_inbound),
     }
+}
+
+fn makes_inbound(object: &Object) -> bool {
+    matches!(object, Object::Service(_) | Object::Workload(_) | Object::Pod(_) | Object::InboundPolicy(_))
 }
 
 struct Edges<'a> {
@@ -84,6 +85,8 @@ impl Edges<'_> {
             Object::ReferenceGrant(grant) => self.grant(grant),
             Object::RoutePolicy(policy) => self.route_policy(policy, object.reference()),
             Object::Namespace(_) | Object::MeshConfig(_) => *self.changed = Changed::Everything,
+            // All it changes are the inbound listeners of its namespace.
+            Object::InboundPolicy(_) => {}
             Object::ServiceAccount(_) => {}
         }
     }

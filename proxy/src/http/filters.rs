@@ -43,6 +43,9 @@ pub(crate) async fn filter_request(
     if let Some(limiter) = &filters.rate {
         limit::limit_outbound(exchange, limiter, parts)?;
     }
+    if let Some(limit) = &filters.global {
+        Box::pin(limit::limit_globally(exchange, limit, parts)).await?;
+    }
     if let Some(policy) = &filters.config.cors {
         cors::cors(policy, parts, exchange.answer_fields())?;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use outrigger_base::telemetry::metrics::{Gauge, Kind, MetricSpec, Registry};
+use outrigger_base::telemetry::metrics::{Counter, Gauge, Kind, MetricSpec, Registry};
 use outrigger_model::filter::RateLimit;
 use outrigger_model::inbound::{ConcurrencyLimit, Inbound as InboundConfig, Priorities};
 use tokio::time::Instant;
@@ -12,12 +12,20 @@ use super::gate::Gate;
 use super::rate::RateLimiter;
 
 /// The metrics of this module.
-pub const METRICS: &[MetricSpec] = &[MetricSpec {
-    name: "outrigger_inbound_concurrency_limit",
-    kind: Kind::Gauge,
-    help: "How many requests the application gets at once at most; 0 without an InboundPolicy that says so.",
-    labels: &[],
-}];
+pub const METRICS: &[MetricSpec] = &[
+    MetricSpec {
+        name: "outrigger_inbound_concurrency_limit",
+        kind: Kind::Gauge,
+        help: "How many requests the application gets at once at most; 0 without an InboundPolicy that says so.",
+        labels: &[],
+    },
+    MetricSpec {
+        name: "outrigger_rate_limit_service_errors_total",
+        kind: Kind::Counter,
+        help: "Requests for which a rate limit service gave no usable answer in time.",
+        labels: &[],
+    },
+];
 
 /// What stands before the local application.
 #[derive(Debug)]
@@ -89,6 +97,12 @@ impl Limits {
 fn concurrency_limit(registry: &Registry) -> Gauge {
     registry.declare(METRICS);
     registry.gauge("outrigger_inbound_concurrency_limit", Vec::new())
+}
+
+/// Counts calls of rate limit services without a usable answer.
+pub fn service_errors(registry: &Registry) -> Counter {
+    registry.declare(METRICS);
+    registry.counter("outrigger_rate_limit_service_errors_total", Vec::new())
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ fn api_versions(kind: Kind) -> String {
 /// Whether a kind is known but has no effect in this version, and how bad that is.
 pub(crate) fn not_applied(kind: Kind) -> Option<(Severity, &'static str)> {
     match kind {
-        Kind::AuthorizationPolicy | Kind::InboundPolicy => Some((
+        Kind::AuthorizationPolicy => Some((
             Severity::Error,
             "a known kind that this version does not apply: what it forbids or limits is NOT enforced; remove it, \
              or keep such traffic out by other means",

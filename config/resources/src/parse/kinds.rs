@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::backend_policy::BackendPolicy;
 use crate::backend_tls_policy::{BackendTlsPolicy, Targets};
 use crate::external_service::ExternalService;
+use crate::inbound_policy::InboundPolicy;
 use crate::kubernetes::{
     ConfigData, ConfigMap, Contents, EndpointSlice, Namespace, Pod, Service, ServiceAccount,
 };
@@ -89,6 +90,9 @@ impl Draft<'_> {
             Kind::RoutePolicy => {
                 Object::RoutePolicy(RoutePolicy { meta, spec: Box::new(self.strict_spec()?) })
             }
+            Kind::InboundPolicy => {
+                Object::InboundPolicy(InboundPolicy { meta, spec: Box::new(self.strict_spec()?) })
+            }
             Kind::MeshConfig => Object::MeshConfig(MeshConfig { meta, spec: self.strict_spec()? }),
             Kind::ReferenceGrant => {
                 Object::ReferenceGrant(ReferenceGrant { meta, spec: self.strict_spec()? })
@@ -97,7 +101,7 @@ impl Draft<'_> {
             Kind::GrpcRoute => Object::GrpcRoute(self.grpc_route(meta)?),
             Kind::TcpRoute => Object::TcpRoute(self.tcp_route(meta)?),
             Kind::TlsRoute => Object::TlsRoute(self.tls_route(meta)?),
-            Kind::InboundPolicy | Kind::AuthorizationPolicy => {
+            Kind::AuthorizationPolicy => {
                 let message = "a known kind that this version does not apply".to_owned();
                 return Err(Box::new(self.problem(&FieldPath::default(), message)));
             }

@@ -4,6 +4,7 @@ use super::*;
 use crate::object::Object;
 
 mod hostile;
+mod inbound_policy;
 mod kinds;
 mod route_policy;
 mod routes;
@@ -101,8 +102,6 @@ fn an_object_that_is_not_for_us_is_mentioned() {
 ---
 {apiVersion: outrigger.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {name: a}}
 ---
-{apiVersion: outrigger.dev/v1alpha1, kind: InboundPolicy, metadata: {name: a}}
----
 {apiVersion: outrigger.dev/v1alpha1, kind: MeshConfig, metadata: {name: other}}
 ",
         r#"f:1:18: kind: Secret of v1 is not a kind the mesh reads; it is ignored
@@ -110,12 +109,11 @@ fn an_object_that_is_not_for_us_is_mentioned() {
         f:5:2: apiVersion: "v1" has no HTTPRoute that we know; write gateway.networking.k8s.io/v1 or gateway.networking.k8s.io/v1beta1 or gateway.networking.k8s.io/v1alpha2 or gateway.networking.k8s.io/v1alpha3
         f:7:1: HTTPRoute/default/a: gateway.networking.k8s.io/v9 is a version we do not read; write gateway.networking.k8s.io/v1 or gateway.networking.k8s.io/v1beta1 or gateway.networking.k8s.io/v1alpha2 or gateway.networking.k8s.io/v1alpha3
         f:9:1: AuthorizationPolicy/default/a: a known kind that this version does not apply: what it forbids or limits is NOT enforced; remove it, or keep such traffic out by other means
-        f:11:1: InboundPolicy/default/a: a known kind that this version does not apply: what it forbids or limits is NOT enforced; remove it, or keep such traffic out by other means
-        f:13:1: MeshConfig/default/a: x"#.replace("f:13:1: MeshConfig/default/a: x", r#"f:13:1: MeshConfig/default/other: there is one MeshConfig and its name is "mesh"; this one is ignored"#).as_str(),
+        f:11:1: MeshConfig/default/a: x"#.replace("f:11:1: MeshConfig/default/a: x", r#"f:11:1: MeshConfig/default/other: there is one MeshConfig and its name is "mesh"; this one is ignored"#).as_str(),
     );
     let severities: Vec<Severity> = parsed.problems.iter().map(|problem| problem.severity).collect();
     let (error, warning) = (Severity::Error, Severity::Warning);
-    assert_eq!(severities, [warning, error, error, error, error, error, error]);
+    assert_eq!(severities, [warning, error, error, error, error, error]);
     assert!(parsed.objects.is_empty() && !parsed.broken);
 }
 

@@ -10,11 +10,16 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
+use outrigger_model::route::HeaderChanges;
+use tracing::debug;
 
 use crate::http::connection::DownstreamSecurity;
 use crate::http::exchange::Exchange;
-use crate::limit::{Inbound, Quota, RateLimiter, Subject};
+use crate::http::headers::apply;
+use crate::limit::{GlobalLimit, Inbound, Quota, RateLimiter, Subject};
 use crate::reason::{Reason, Refusal};
+
+mod ask;
 
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
@@ -55,15 +60,59 @@ pub(super) fn limit_outbound(
     settle(exchange, limiter.name(), quota)
 }
 
-/// Tells how the limit stands, and refuses what is beyond it.
+/// The limit of a route that a service keeps. Without an answer that can be used, requests go on, or are refused as a
+/// thing that passes, as configuration says.
+pub(super) async fn limit_globally(
+    exchange: &mut Exchange,
+    limit: &GlobalLimit,
+    parts: &mut Parts,
+) -> Result<(), Refusal> {
+    let worker = exchange.connection.worker.clone();
+    let tls = worker.shared.tls.load();
+    let identity = tls.as_ref().map(|tls| tls.identity());
+    let address = exchange.connection.downstream.peer.ip();
+    let question = limit.question(&Subject { identity, address, parts });
+    drop(tls);
+    let Some(question) = question else { return Ok(()) };
+    let answer = match ask::ask(&worker, limit, question).await {
+        Ok(answer) => answer,
+        Err(cause) => {
+            limit.errors.increment(1);
+            debug!(cluster.name = &*limit.config.cluster, cause, "the rate limit service was no help");
+            let refusal = Refusal::at(Reason::Shed, &limit.config.name);
+            return if limit.config.fail_closed { Err(refusal) } else { Ok(()) };
+        }
+    };
+    if let Some(quota) = answer.quota {
+        tell(exchange, quota);
+    }
+    exchange.answer_fields().add.extend(answer.response_fields);
+    if answer.over {
+        return Err(Refusal::at(Reason::RateLimited, &limit.config.name));
+    }
+    let changes = HeaderChanges { add: answer.request_fields, ..HeaderChanges::default() };
+    apply(&changes, &mut parts.headers);
+    Ok(())
+}
+
+/// Tells how the limit stands, and refuses what is beyond it. What stands behind `#` in the name only tells counts apart.
 fn settle(exchange: &mut Exchange, name: &Arc<str>, quota: Quota) -> Result<(), Refusal> {
+    tell(exchange, quota);
+    match (quota.retry_after, name.split_once('#')) {
+        (None, _) => Ok(()),
+        (Some(_), None) => Err(Refusal::at(Reason::RateLimited, name)),
+        (Some(_), Some((object, _))) => Err(Refusal::at(Reason::RateLimited, &object.into())),
+    }
+}
+
+fn tell(exchange: &mut Exchange, quota: Quota) {
     let fields = &mut exchange.answer_fields().set;
     fields.push((LIMIT, HeaderValue::from(quota.limit)));
     fields.push((REMAINING, HeaderValue::from(quota.remaining)));
     fields.push((RESET, HeaderValue::from(whole_seconds(quota.reset))));
-    let Some(wait) = quota.retry_after else { return Ok(()) };
-    fields.push((RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
-    Err(Refusal::at(Reason::RateLimited, name))
+    if let Some(wait) = quota.retry_after {
+        fields.push((RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
+    }
 }
 
 /// Rounded up: who comes back after that time is let in.

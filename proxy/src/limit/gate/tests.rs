@@ -1,3 +1,5 @@
+//! A simulated application behind the gate: storms and quiet times, without a clock.
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 

@@ -9,7 +9,7 @@ use outrigger_model::route::{self as model, BackendTarget, RouteConfig};
 use tokio::time::Instant;
 
 use super::Clusters;
-use crate::limit::Limits;
+use crate::limit::{GlobalLimit, Limits, service_errors};
 use crate::snapshot::{
     Action, Backend, Filters, Forward, Mirror, NamedRoute, OpaqueRoute, OpaqueRoutes, Route, Routes,
 };
@@ -75,12 +75,16 @@ fn route(config: &model::Route, parts: &mut Parts<'_>) -> Route {
 fn filters(config: Option<&FiltersConfig>, parts: &mut Parts<'_>) -> Option<Box<Filters>> {
     let config = config?;
     let rate = config.local_rate_limit.as_ref().map(|limit| parts.limits.rate(limit, Instant::now()));
+    let global = config.global_rate_limit.as_ref().map(|limit| {
+        let cluster = parts.clusters.get(&limit.cluster).cloned().flatten();
+        GlobalLimit::new(limit.clone(), cluster, service_errors(parts.telemetry.registry()))
+    });
     let mirrors = config.mirrors.iter().filter_map(|mirror| {
         let cluster = cluster(&mirror.target, parts.clusters)?;
         let meters = MirrorMeters::new(parts.telemetry.registry(), &cluster.config().service);
         Some(Mirror { cluster, share: mirror.share, meters })
     });
-    Some(Box::new(Filters { config: config.clone(), mirrors: mirrors.collect(), rate }))
+    Some(Box::new(Filters { config: config.clone(), mirrors: mirrors.collect(), rate, global }))
 }
 
 fn cluster(target: &BackendTarget, clusters: &Clusters) -> Option<Arc<Cluster>> {

@@ -1,0 +1,88 @@
+//! InboundPolicy: every field once as it is meant, and what is asked of each.
+
+use http::HeaderName;
+
+use super::*;
+use crate::inbound_policy::{Concurrency, InboundPolicySpec, Priorities, Scope};
+use crate::mesh_config::Mtls;
+use crate::route_policy::LimitKey;
+
+fn spec(text: &str) -> InboundPolicySpec {
+    let text = format!(
+        "{{apiVersion: outrigger.dev/v1alpha1, kind: InboundPolicy, metadata: {{name: a}}, spec: {text}}}"
+    );
+    let Object::InboundPolicy(policy) = only(&text) else { panic!("an InboundPolicy") };
+    *policy.spec
+}
+
+#[test]
+fn it_is_read_as_the_reference_writes_it() {
+    let spec = spec(
+        "{targetRefs: [{group: '', kind: Service, name: reviews}], mtls: Strict,
+          rateLimit: {requests: 500, per: 1s, burst: 100, key: [source.identity]},
+          concurrency: {adaptive: true, max: 512}, priorities: {header: x-priority, default: 1},
+          jwt: {issuer: https://issuer.example, jwksUri: https://issuer.example/jwks, audiences: [shop]}}",
+    );
+    let Scope::Targets(targets) = &spec.scope else { panic!("{:?}", spec.scope) };
+    assert_eq!(&*targets[0].name, "reviews");
+    assert_eq!(spec.mtls, Some(Mtls::Strict));
+    let limit = spec.rate_limit.unwrap();
+    assert_eq!((limit.requests, limit.burst, limit.key), (500, Some(100), vec![LimitKey::SourceIdentity]));
+    assert_eq!(spec.concurrency, Some(Concurrency { min: 4, max: 512 }));
+    let header = HeaderName::from_static("x-priority");
+    assert_eq!(spec.priorities, Some(Priorities { header, default: 1, levels: 4 }));
+    assert_eq!(&*spec.jwt.unwrap().audiences[0], "shop");
+}
+
+#[test]
+fn what_is_absent_has_its_default() {
+    assert_eq!(spec("{}"), InboundPolicySpec::default());
+    let labels = spec("{selector: {matchLabels: {app: a}}}").scope;
+    assert!(matches!(labels, Scope::Labels(labels) if labels["app"] == "a"));
+    let table = [
+        ("{}", (4, 1024)),
+        ("{adaptive: false, max: 7}", (7, 7)),
+        ("{max: 2}", (2, 2)),
+        ("{min: 2000}", (2000, 2000)),
+        ("{min: 10, max: 20}", (10, 20)),
+    ];
+    for (written, (min, max)) in table {
+        let found = spec(&format!("{{concurrency: {written}}}")).concurrency;
+        assert_eq!(found, Some(Concurrency { min, max }), "{written}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_named_with_its_field() {
+    let table = [
+        ("{selector: {matchLabels: {}}}", "selector: matchLabels is empty"),
+        (
+            "{selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, name: a}]}",
+            "selector: beside targetRefs",
+        ),
+        ("{targetRefs: []}", "targetRefs: an empty list"),
+        (
+            "{targetRefs: [{kind: Service, name: a, sectionName: http}]}",
+            "targetRefs: sectionName: the policy is about whole",
+        ),
+        ("{mtls: Off}", "mtls: "),
+        ("{rateLimit: {requests: 0}}", "rateLimit.requests: 0 is not"),
+        ("{rateLimit: {requests: 1, key: [route]}}", "rateLimit.key: no route is known"),
+        ("{concurrency: {adaptive: false}}", "concurrency.max: missing"),
+        ("{concurrency: {adaptive: false, max: 3, min: 1}}", "concurrency.min: only for an adaptive limit"),
+        ("{concurrency: {min: 5, max: 3}}", "concurrency.min: above max"),
+        ("{priorities: {header: x, levels: 9}}", "priorities.levels: 9 is not"),
+        ("{priorities: {header: x, default: 4}}", "priorities.default: 4; with 4 levels"),
+        ("{limit: 1}", "limit: "),
+    ];
+    for (spec, expected) in table {
+        let text = format!(
+            "{{apiVersion: outrigger.dev/v1alpha1, kind: InboundPolicy, metadata: {{name: a}}, spec: {spec}}}"
+        );
+        let parsed = parse_yaml("f", &text);
+        let [problem] = parsed.problems.as_slice() else { panic!("{spec}: {:?}", parsed.problems) };
+        let shown = format!("{}: {}", problem.field, problem.message);
+        assert!(shown.starts_with(&format!("spec.{expected}")), "{spec}: {shown}");
+        assert!(parsed.objects.is_empty());
+    }
+}
