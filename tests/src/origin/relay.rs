@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderName, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -17,13 +17,15 @@ use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::MAX_CONNECTIONS;
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, empty};
 
 /// How often a call is made again that was not sent, because its connection had ended.
 const UNSENT_MAX: usize = 3;
+/// What an application passes on that takes part in traces (W3C Trace Context).
+const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 
 /// Serves HTTP/1.1 and HTTP/2 without TLS, and answers each request with the status and the body of a `GET` of the same
-/// path from the next application; 502 when that does not answer. Dropping it closes everything.
+/// path, in the same trace, from the next application; 502 when that does not answer. Dropping it closes everything.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
@@ -81,7 +83,7 @@ async fn respond(
     next: SocketAddr,
     kept: Arc<Mutex<Option<Client>>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let answer = call(request.uri().path(), next, &mut *kept.lock().await).await;
+    let answer = call(&request, next, &mut *kept.lock().await).await;
     let (status, body) = match answer {
         Ok(answer) => (answer.status, answer.body),
         Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}").into()),
@@ -91,14 +93,23 @@ async fn respond(
     Ok(response)
 }
 
-async fn call(path: &str, next: SocketAddr, kept: &mut Option<Client>) -> anyhow::Result<Answer> {
+async fn call(
+    request: &Request<Incoming>,
+    next: SocketAddr,
+    kept: &mut Option<Client>,
+) -> anyhow::Result<Answer> {
     let mut unsent = 0;
     loop {
         let mut client = match kept.take() {
             Some(client) => client,
             None => Client::connect(next, Version::HTTP_11).await?,
         };
-        match client.get(path).await {
+        let mut onwards = Request::get(request.uri().path()).body(empty())?;
+        for name in TRACE {
+            let values = request.headers().get_all(name).iter().cloned();
+            onwards.headers_mut().extend(values.map(|value| (HeaderName::from_static(name), value)));
+        }
+        match client.send(onwards).await {
             Ok(answer) => {
                 if answer.header("connection") != "close" {
                     *kept = Some(client);
