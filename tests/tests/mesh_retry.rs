@@ -138,7 +138,7 @@ async fn faults_are_made_on_purpose_and_said_in_the_language_of_the_caller() {
     assert_eq!((called.status.as_u16(), called.header("grpc-status"), called.reason()), (200, "14", ""));
     assert_eq!(origin.arrived(), 0);
     let line = logged(&web, "/fault").await.unwrap();
-    assert_eq!((&line["route"], &line["status"]), (&"Service/shop/shop".into(), &429.into()), "{line}");
+    assert_eq!((&line["route.name"], &line["status"]), (&"Service/shop/shop".into(), &429.into()), "{line}");
 }
 
 #[tokio::test]
@@ -305,6 +305,7 @@ async fn a_chain_of_retries_makes_no_storm() {
     let floor = 10 + began.elapsed().as_secs() + 1;
     let most = REQUESTS * 12 / 10 + floor;
     let arrived = last.arrived();
+    println!("{arrived} for {REQUESTS} in {:?}", began.elapsed());
     assert!(arrived > REQUESTS, "nobody retried: {arrived} of {REQUESTS}");
     assert!(arrived <= most, "{arrived} requests reached the last one, {most} is the most for {REQUESTS}");
 }
@@ -374,7 +375,7 @@ async fn hedging_cuts_the_tail_for_little_more_load() {
     let without = p99(plain.2, REQUESTS).await;
     drop(plain);
 
-    let policy = route_policy("shop", "hedge: {delayPercentile: 95, maxExtraPercent: 5}");
+    let policy = route_policy("shop", "hedge: {delayPercentile: 95, maxExtraPercent: 4}");
     let (_town, web, entrance) = to(&[one, other], &policy).await;
     // What is slow is learnt first.
     p99(entrance, 400).await;
@@ -384,7 +385,7 @@ async fn hedging_cuts_the_tail_for_little_more_load() {
     println!("p99 {without:?} without hedging, {with:?} with it, {:.1} % more load", extra * 100.0);
     assert!(without >= LATE, "p99 is {without:?} without hedging");
     assert!(with * 5 <= without, "p99 is {with:?} with hedging and {without:?} without");
-    assert!(extra < 0.06, "{:.1} % more load", extra * 100.0);
+    assert!(extra < 0.05, "{:.1} % more load", extra * 100.0);
     let won = metric(&web, "/metrics", "outrigger_upstream_retries_total", &["hedge_won"]).await.unwrap();
     assert!(won > 0.0);
 }
