@@ -109,7 +109,7 @@ impl EndpointSet {
     pub(super) fn carried(&self, rank: usize, at: Duration) -> Carried {
         let Some(shares) = self.ranks.get(rank) else { return Carried::default() };
         let endpoints = &self.all[shares.range()];
-        let in_use = endpoints.iter().filter(|endpoint| endpoint.state.is_in_use());
+        let in_use = endpoints.iter().filter(|endpoint| endpoint.state.takes_requests(at));
         let reported: Vec<f64> =
             in_use.clone().filter_map(|endpoint| endpoint.state.load.utilisation(at)).collect();
         let mean = reported.iter().sum::<f64>() / reported.len().max(1) as f64;

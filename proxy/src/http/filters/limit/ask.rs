@@ -12,7 +12,7 @@ use crate::http::answer::grpc_status;
 use crate::http::{Body, Outgoing, send};
 use crate::limit::{Answer, GlobalLimit, MAX_ANSWER_BYTES, read_answer};
 use crate::reason::Reason;
-use crate::upstream::{Affinity, HttpVersion, Lease, Message, Outcome, PickContext, Security, Target};
+use crate::upstream::{Affinity, HttpVersion, Lease, Message, Outcome, PickContext, Target};
 use crate::worker::Worker;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -50,7 +50,7 @@ async fn exchange(
     question: Bytes,
 ) -> Result<Answer, Failure> {
     let endpoint = lease.endpoint().config();
-    let security = endpoint.identity.clone().map_or(Security::Plaintext, Security::Mesh);
+    let security = lease.cluster().security(endpoint);
     let target = Target { address: endpoint.address, security, version: HttpVersion::Http2 };
     let policy = &lease.cluster().config().connection;
     let to = Outgoing { target: &target, policy, lease: Some(lease) };
