@@ -8,7 +8,7 @@ use std::time::Duration;
 use outrigger_model::filter::{
     AllowList, Cors, Filters, Mirror, OriginMatch, PathChange, Redirect, Rewrite, Scheme, Share,
 };
-use outrigger_model::route::{Action, BackendTarget, HeaderChanges, Route, RouteMatch};
+use outrigger_model::route::{Action, Backend, BackendTarget, Forward, HeaderChanges, Route, RouteMatch};
 use outrigger_resources::ObjectRef;
 use outrigger_resources::route::{
     self as resources, BackendRef, CorsMethods, Filter, HeaderModifier, PathModifier, RedirectScheme,
@@ -39,7 +39,7 @@ pub(super) struct Rule<'a> {
 impl Rule<'_> {
     /// What the rule does on a port that is dialled, still without its matches.
     pub(super) fn route(&self, world: &World, port: u16) -> Route {
-        let (applied, action) = match Applied::of(world, self.object, self.filters) {
+        let (mut applied, mut action) = match Applied::of(world, self.object, self.filters) {
             Err(why) => (Applied::default(), Action::NoBackend { why: why.into() }),
             Ok(applied) => {
                 let action = match &applied.redirect {
@@ -49,6 +49,9 @@ impl Rule<'_> {
                 (applied, action)
             }
         };
+        if let Action::Forward(forward) = &mut action {
+            give_host(&mut applied.filters, forward);
+        }
         let filters = match action {
             Action::Forward(_) => applied.filters,
             // Who is sent elsewhere or refused has nothing rewritten or copied; a browser still asks for leave first.
@@ -117,6 +120,22 @@ impl Applied {
         }
         Ok(())
     }
+}
+
+/// Where a backend has a host of its own, the host that the rule gives becomes that of each other backend: Envoy would let
+/// the rule have the last word.
+fn give_host(filters: &mut Filters, forward: &mut Forward) {
+    let host_of = |filters: &Filters| filters.rewrite.as_ref().and_then(|rewrite| rewrite.host.clone());
+    let owns = |backend: &Backend| backend.filters.as_deref().and_then(host_of).is_some();
+    let Some(host) = host_of(filters).filter(|_| forward.backends.iter().any(owns)) else { return };
+    for backend in forward.backends.iter_mut().filter(|backend| !owns(backend)) {
+        backend.filters.get_or_insert_default().rewrite.get_or_insert_default().host = Some(host.clone());
+    }
+    filters.rewrite = filters
+        .rewrite
+        .take()
+        .and_then(|rewrite| rewrite.path)
+        .map(|path| Rewrite { host: None, path: Some(path) });
 }
 
 fn boxed(filters: Filters) -> Option<Box<Filters>> {

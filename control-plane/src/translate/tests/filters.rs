@@ -93,6 +93,19 @@ fn requests_are_rewritten_and_copied_for_a_rule_or_for_one_backend() {
 }
 
 #[test]
+fn a_host_of_one_backend_is_not_overruled_by_that_of_the_rule() {
+    check_rules(
+        "  rules:
+  - filters:
+    - {type: URLRewrite, urlRewrite: {hostname: rule.example, path: {type: ReplaceFullPath, replaceFullPath: /x}}}
+    backendRefs:
+    - {name: reviews, port: 80, filters: [{type: URLRewrite, urlRewrite: {hostname: own.example}}]}
+    - {name: reviews, port: 80}",
+        "HTTPRoute/shop/r: /* -> TO rewrite(own.example -), TO rewrite(rule.example -) rewrite(- =/x)",
+    );
+}
+
+#[test]
 fn cors_stands_beside_a_redirect_as_well() {
     check_rules(
         "  rules:
