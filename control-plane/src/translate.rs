@@ -28,6 +28,7 @@ mod order;
 mod policy;
 mod protocol;
 mod route_policy;
+mod session;
 mod routes;
 mod target;
 mod upstream_tls;
@@ -43,10 +44,7 @@ pub(crate) use policy::{
     in_force as policy_in_force, not_applied as policy_not_applied, says_budget as policy_says_budget,
 };
 pub(crate) use protocol::Declared;
-pub(crate) use route_policy::{
-    RuleSite, Section, Site, missing as missing_route_policy, not_applied as route_policy_not_applied,
-    rule_sites,
-};
+pub(crate) use route_policy::{RuleSite, Section, Site, missing as missing_route_policy, rule_sites};
 pub(crate) use target::PortOf;
 pub(crate) use upstream_tls::{authority_faults, has_usable_authority};
 

@@ -5,7 +5,6 @@ use outrigger_resources::route_policy::RoutePolicy;
 use outrigger_resources::{Kind, Object, ObjectRef};
 
 use super::{ObjectStatus, Verdict, reason};
-use crate::translate::route_policy_not_applied;
 use crate::translate::{PortOf, RuleSite, Section, Site, routes_on, rule_sites};
 use crate::world::{Held, Term, World, asked_service, parent_service, route_parents, route_policy_target};
 
@@ -24,7 +23,6 @@ fn untargeted(world: &World, held: &Held, policy: &RoutePolicy) -> ObjectStatus 
         verdict.refuse(reason::TARGET_NOT_FOUND, message.to_owned());
     }
     look_for_service(world, &mut verdict, policy);
-    name_not_applied(&mut verdict, policy);
     verdict.done()
 }
 
@@ -49,7 +47,6 @@ fn status(world: &World, held: &Held, policy: &RoutePolicy, target: &TargetRef) 
         }
     }
     look_for_service(world, &mut verdict, policy);
-    name_not_applied(&mut verdict, policy);
     verdict.with_parent(reference).done()
 }
 
@@ -78,13 +75,6 @@ fn look_for_service(world: &World, verdict: &mut Verdict, policy: &RoutePolicy) 
     if let Some(number) = port.filter(|number| !has(*number)) {
         let message = format!("spec.rateLimit.global.service: {reference} with port {number} is not there");
         verdict.unresolve(reason::TARGET_NOT_FOUND, message);
-    }
-}
-
-fn name_not_applied(verdict: &mut Verdict, policy: &RoutePolicy) {
-    for field in route_policy_not_applied(&policy.spec) {
-        let message = format!("{field} is not applied by this version; requests go as if it were not there");
-        verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
     }
 }
 

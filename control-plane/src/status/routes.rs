@@ -182,7 +182,6 @@ struct Rule<'a> {
     index: usize,
     filters: &'a [Filter],
     backends: &'a [BackendRef],
-    is_sticky: bool,
 }
 
 fn rules_of(object: &Object) -> Vec<Rule<'_>> {
@@ -193,7 +192,6 @@ fn rules_of(object: &Object) -> Vec<Rule<'_>> {
                 index: rule.index,
                 filters: &rule.filters,
                 backends: &rule.backend_refs,
-                is_sticky: rule.session_persistence.is_some(),
             });
             view.collect()
         }
@@ -203,7 +201,6 @@ fn rules_of(object: &Object) -> Vec<Rule<'_>> {
                 index: rule.index,
                 filters: &rule.filters,
                 backends: &rule.backend_refs,
-                is_sticky: rule.session_persistence.is_some(),
             });
             view.collect()
         }
@@ -214,7 +211,7 @@ fn rules_of(object: &Object) -> Vec<Rule<'_>> {
 }
 
 fn opaque_rule(rule: &TcpRule) -> Rule<'_> {
-    Rule { index: rule.index, filters: &[], backends: &rule.backend_refs, is_sticky: false }
+    Rule { index: rule.index, filters: &[], backends: &rule.backend_refs }
 }
 
 /// Whether every backendRef can be used.
@@ -276,10 +273,6 @@ fn rules(world: &World, verdict: &mut Verdict, object: &Object) {
                 let message = format!("{field}.backendRefs[{index}].filters: {why}; its share answers 500");
                 verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
             }
-        }
-        if rule.is_sticky {
-            let message = format!("{field}.sessionPersistence is not applied by this version");
-            verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
         }
         if position > 0 && matches!(object.kind(), Kind::TcpRoute | Kind::TlsRoute) {
             let message = format!("{field}: only the first rule of a {} counts", object.kind());

@@ -11,6 +11,7 @@ use super::filters::Rule;
 use super::http::headers;
 use super::order::{Place, in_order};
 use super::route_policy::{self, RuleSite, Site};
+use super::session;
 use super::target::PortOf;
 use crate::world::World;
 
@@ -73,7 +74,8 @@ fn template(world: &World, port: PortOf<'_>, route: &GrpcRoute, rule: &GrpcRule)
     let object =
         ObjectRef { kind: Kind::GrpcRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
     let common = Rule { object: &object, filters: &rule.filters, backends: &rule.backend_refs };
-    common.route(world, port.port.port)
+    let route = common.route(world, port.port.port);
+    session::keep(route, rule.session_persistence.as_ref(), (&object, rule.index))
 }
 
 fn condition(matches: &GrpcMatch) -> Option<RouteMatch> {

@@ -14,6 +14,7 @@ use outrigger_resources::{Kind, ObjectRef};
 
 use super::filters::Rule;
 use super::route_policy::{self, RuleSite, Site};
+use super::session;
 use super::target::PortOf;
 use crate::world::World;
 
@@ -88,7 +89,8 @@ fn template(world: &World, port: PortOf<'_>, route: &HttpRoute, rule: &HttpRule)
         ObjectRef { kind: Kind::HttpRoute, namespace: meta.namespace.clone(), name: meta.name.clone() };
     let common = Rule { object: &object, filters: &rule.filters, backends: &rule.backend_refs };
     let route = common.route(world, port.port.port);
-    Route { action: with_timeouts(route.action, rule), ..route }
+    let route = Route { action: with_timeouts(route.action, rule), ..route };
+    session::keep(route, rule.session_persistence.as_ref(), (&object, rule.index))
 }
 
 fn with_timeouts(action: Action, rule: &HttpRule) -> Action {

@@ -15,6 +15,7 @@ use outrigger_resources::route_policy::{
 use outrigger_resources::{Kind, Object, ObjectRef};
 
 use super::limit;
+use super::session;
 use super::target::PortOf;
 use crate::world::{Held, Term, World, route_policy_target};
 
@@ -193,12 +194,6 @@ fn policy(held: &Held) -> Option<&RoutePolicy> {
     }
 }
 
-/// The sections that this version reads and does not apply.
-pub(crate) fn not_applied(spec: &RoutePolicySpec) -> Vec<&'static str> {
-    let not_yet = [Section::SessionAffinity];
-    not_yet.into_iter().filter(|section| section.is_in(spec)).map(Section::field).collect()
-}
-
 /// What the policies of a site make of a route.
 pub(super) fn apply(world: &World, site: &Site<'_>, mut route: Route) -> Route {
     if let Some(why) = site.rule.as_ref().and_then(|rule| missing(world, rule)) {
@@ -214,6 +209,9 @@ pub(super) fn apply(world: &World, site: &Site<'_>, mut route: Route) -> Route {
             forward.retry = Some(retried(retry, forward.retry.take()));
         }
         forward.hedge = policies.iter().find_map(|policy| policy.spec.hedge).map(hedge);
+        if let Some(affinity) = policies.iter().find_map(|policy| policy.spec.session_affinity.as_ref()) {
+            forward.session = Some(session::of_policy(affinity));
+        }
     }
     if let Some(fault) = policies.iter().find_map(|policy| policy.spec.fault.as_ref()) {
         route.filters.get_or_insert_default().fault = Some(failing(fault));

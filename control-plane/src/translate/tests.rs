@@ -6,6 +6,7 @@ use super::*;
 use crate::world::samples::{service, world};
 
 mod affects;
+mod balancing;
 mod destinations;
 mod discovery;
 mod filters;

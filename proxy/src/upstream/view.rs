@@ -37,6 +37,8 @@ pub struct EndpointView {
     pub pending: u32,
     /// Peak EWMA of the time to a response head, in milliseconds; `None` before the first.
     pub ewma_ms: Option<f64>,
+    /// What it says of its own utilisation, full at 1; `None` when it has not lately.
+    pub utilisation: Option<f64>,
     /// Whether requests go there.
     pub state: EndpointStateView,
     /// What is left of its ejection, in milliseconds; 0 when its probe is due.
@@ -119,6 +121,7 @@ fn view(endpoint: &Endpoint, config: &Config, at: Duration) -> EndpointView {
         weight: endpoint.config().weight,
         pending: endpoint.state.pending.load(Relaxed),
         ewma_ms: estimate.map(|ns| (ns / 1e3).round() / 1e3),
+        utilisation: endpoint.state.load.utilisation(at).map(|part| (part * 1e3).round() / 1e3),
         state: state(endpoint, standing),
         ejected_for_ms,
         resting_for_ms: endpoint.state.resting_for(at).map(|time| time.as_millis() as u64),
