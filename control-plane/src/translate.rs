@@ -25,6 +25,7 @@ mod listener;
 mod member;
 mod opaque;
 mod order;
+mod outside;
 mod policy;
 mod protocol;
 mod route_policy;

@@ -22,9 +22,9 @@ mod touch;
 
 pub use age::Age;
 pub use changed::{Changed, DestinationKey, MAX_CHANGED_DESTINATIONS};
-pub(crate) use changed::{service_host, service_of_host};
+pub(crate) use changed::{host_patterns, service_host, service_of_host};
 pub(crate) use index::{
-    Term, asked_service, authority_reference, backend_reference, parent_service, policy_target,
+    Term, alias_of, asked_service, authority_reference, backend_reference, parent_service, policy_target,
     policy_targets, route_parents, route_policy_target,
 };
 

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod mesh_discovery {
+    mod egress;
     mod tls;
 }

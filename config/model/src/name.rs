@@ -49,6 +49,14 @@ impl Destination {
         Self { host: Host::Address(address.ip()), port: address.port() }
     }
 
+    /// The address and port to dial, when it is not known by name.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        match &self.host {
+            Host::Address(address) => Some(SocketAddr::new(*address, self.port)),
+            Host::Name(_) => None,
+        }
+    }
+
     /// The name of the cluster that carries traffic to this destination.
     pub fn cluster_name(&self) -> String {
         format!("outbound|{}|{}", self.port, self.host)
@@ -130,6 +138,7 @@ mod tests {
             let destination: Destination = text.parse().unwrap();
             assert_eq!(destination.to_string(), shown);
             assert_eq!(destination.cluster_name(), cluster);
+            assert_eq!(destination.socket_address(), shown.parse().ok());
             assert_eq!(Destination::from_cluster_name(cluster), Some(destination));
         }
     }

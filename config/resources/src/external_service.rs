@@ -21,7 +21,8 @@ pub struct ExternalService {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "WrittenSpec")]
 pub struct ExternalServiceSpec {
-    /// The names applications dial, at least one, in lower case without a trailing dot.
+    /// The names applications dial, at least one, in lower case without a trailing dot. `*.` and the end of names only with
+    /// [`Resolution::Passthrough`].
     pub hosts: Vec<Arc<str>>,
     /// The ports applications dial, at least one.
     pub ports: Vec<ExternalPort>,
@@ -69,7 +70,9 @@ pub enum Resolution {
     Dns,
     /// They are written down.
     Static,
-    /// As the application dialled it.
+    /// As the application dialled it: the address goes unchanged, and the name (the one in TLS, or the host of an HTTP
+    /// request) only says that it may. Who may not be trusted to tell the truth about names needs another resolution.
+    /// Dialled by name alone, through an explicit listener or a backendRef, the name is looked up.
     Passthrough,
 }
 
@@ -102,7 +105,7 @@ impl TryFrom<String> for Host {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        field::parse_host(&text).map(Self)
+        field::parse_host_pattern(&text).map(Self)
     }
 }
 
@@ -111,6 +114,12 @@ impl TryFrom<WrittenSpec> for ExternalServiceSpec {
 
     fn try_from(written: WrittenSpec) -> Result<Self, Misfit> {
         let WrittenSpec { hosts, ports, resolution, endpoints } = written;
+        let star = hosts.iter().find(|host| host.0.starts_with('*'));
+        if let Some(star) = star.filter(|_| resolution != Resolution::Passthrough) {
+            let message =
+                format!("{:?} cannot be looked up; write whole names, or resolution: Passthrough", star.0);
+            return Err(Misfit::new("hosts", message));
+        }
         match (resolution, endpoints.len()) {
             (Resolution::Static, 0) => {
                 Err(Misfit::new("endpoints", "missing; resolution Static needs at least one address"))

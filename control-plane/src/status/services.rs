@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use outrigger_resources::external_service::{ExternalService, Resolution};
+use outrigger_model::name::Host;
+use outrigger_resources::external_service::ExternalService;
 use outrigger_resources::kubernetes::{EndpointSlice, Service, ServiceType, TargetPort, Transport};
 use outrigger_resources::workload::Workload;
 use outrigger_resources::{Object, ObjectRef};
@@ -15,9 +16,7 @@ use crate::world::{Held, Term, World, service_of_host};
 pub(super) fn service(world: &World, held: &Held, service: &Service) -> ObjectStatus {
     let mut verdict = Verdict::about(held);
     if service.spec.type_ == ServiceType::ExternalName {
-        let message = "spec.type: ExternalName only renames another host; use an ExternalService";
-        verdict.refuse(reason::UNSUPPORTED_VALUE, message.to_owned());
-        return verdict.done();
+        renaming(&mut verdict, service);
     }
     for (index, port) in service.spec.ports.iter().enumerate() {
         if port.protocol != Transport::Tcp {
@@ -32,11 +31,22 @@ pub(super) fn service(world: &World, held: &Held, service: &Service) -> ObjectSt
         }
     }
     for port in PortOf::all(service) {
-        if !has_endpoints(world, port) {
+        if port.external_name().is_none() && !has_endpoints(world, port) {
             verdict.unresolve(reason::NO_ENDPOINTS, why_no_endpoints(world, port));
         }
     }
     verdict.done()
+}
+
+/// What a Service needs that only renames another host.
+fn renaming(verdict: &mut Verdict, service: &Service) {
+    if service.spec.external_name.as_ref().is_none_or(|name| Host::parse(name).is_err()) {
+        let message = "spec.externalName: missing or not a host name; write the name that it stands for";
+        verdict.refuse(reason::UNSUPPORTED_VALUE, message.to_owned());
+    } else if service.spec.ports.is_empty() {
+        let message = "spec.ports: empty, so that the mesh does not know what can be dialled; name the ports";
+        verdict.refuse(reason::UNSUPPORTED_VALUE, message.to_owned());
+    }
 }
 
 fn older_at(world: &World, address: IpAddr, held: &Held) -> Option<ObjectRef> {
@@ -65,10 +75,6 @@ fn why_no_endpoints(world: &World, port: PortOf<'_>) -> String {
 /// An ExternalService: whether its hosts are its own.
 pub(super) fn external(world: &World, held: &Held, external: &ExternalService) -> ObjectStatus {
     let mut verdict = Verdict::about(held);
-    if external.spec.resolution == Resolution::Passthrough {
-        let message = "spec.resolution: Passthrough is not applied by this version; use DNS or Static";
-        verdict.refuse(reason::UNSUPPORTED_VALUE, message.to_owned());
-    }
     for (index, host) in external.spec.hosts.iter().enumerate() {
         let service =
             service_of_host(host).filter(|(namespace, name)| world.service(namespace, name).is_some());

@@ -282,12 +282,34 @@ fn services_say_what_nobody_serves_or_knows() {
         &(service("a", 1) + &service("b", 2).replace("10.96.0.2", "10.96.0.1")),
         &["b: PartiallyInvalid Conflicted: spec.clusterIP: 10.96.0.1 is that of Service/shop/a already"],
     );
-    check(
-        &own("ExternalService", "e", "{hosts: [a.example], ports: [{port: 80}], resolution: Passthrough}"),
-        &[
-            "e: Accepted UnsupportedValue: spec.resolution: Passthrough is not applied by this version; use DNS or Static",
-        ],
-    );
+    let passed = "{hosts: ['*.example'], ports: [{port: 80}], resolution: Passthrough}";
+    check(&own("ExternalService", "e", passed), &[]);
+}
+
+#[test]
+fn a_service_that_only_renames_says_what_it_needs() {
+    let renames = |spec: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: a, namespace: shop}}\nspec: {{type: ExternalName, {spec}}}\n"
+        )
+    };
+    check(&renames("externalName: db.example, ports: [{port: 80}]"), &[]);
+    for (spec, why) in [
+        (
+            "ports: [{port: 80}]",
+            "spec.externalName: missing or not a host name; write the name that it stands for",
+        ),
+        (
+            "externalName: 'a b', ports: [{port: 80}]",
+            "spec.externalName: missing or not a host name; write the name that it stands for",
+        ),
+        (
+            "externalName: db.example",
+            "spec.ports: empty, so that the mesh does not know what can be dialled; name the ports",
+        ),
+    ] {
+        check(&renames(spec), &[&format!("a: Accepted UnsupportedValue: {why}")]);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use outrigger_model::route::{Action, Backend, BackendTarget, Forward};
-use outrigger_resources::external_service::{ExternalService, Resolution};
+use outrigger_resources::external_service::ExternalService;
 use outrigger_resources::kubernetes::{Service, ServiceType};
 use outrigger_resources::route::{BackendObject, BackendRef};
 use outrigger_resources::{Kind, ObjectRef};
@@ -95,17 +95,13 @@ fn service_cluster(service: &Service, port: Option<u16>) -> Result<Arc<str>, Str
 }
 
 fn external_cluster(external: &ExternalService, port: Option<u16>) -> Result<Arc<str>, String> {
-    if external.spec.resolution == Resolution::Passthrough {
-        return Err(
-            "has resolution Passthrough, which this version does not apply; use DNS or Static".to_owned()
-        );
-    }
     let only = match external.spec.ports.as_slice() {
         [only] => Some(only.port),
         _ => None,
     };
     let Some(port) = port.or(only) else { return Err("needs a port in the backendRef".to_owned()) };
-    let host = external.spec.hosts.first().ok_or("has no host")?;
+    let host = external.spec.hosts.iter().find(|host| !host.starts_with('*'));
+    let host = host.ok_or("has no whole name that could be looked up")?;
     let found =
         ExternalPortOf::find(external, host.clone(), port).ok_or_else(|| format!("has no port {port}"))?;
     Ok(found.destination().cluster_name().into())

@@ -39,6 +39,7 @@ pub(super) fn cluster(world: &World, target: &Target<'_>, name: &str) -> Cluster
             };
             (reference, Treatment::default())
         }
+        Target::Outside(outside) => outside.reference_and_treatment(world),
     };
     Cluster {
         name: name.into(),
@@ -94,7 +95,7 @@ fn distribution(service: &Service) -> Option<LocalityMode> {
     }
 }
 
-fn service_ref(reference: &ObjectRef) -> ServiceRef {
+pub(super) fn service_ref(reference: &ObjectRef) -> ServiceRef {
     ServiceRef {
         kind: Kind::name(reference.kind).into(),
         namespace: reference.namespace.clone(),
@@ -111,10 +112,14 @@ pub(super) fn is_eds(target: &Target<'_>) -> bool {
 fn discovery(target: &Target<'_>) -> Discovery {
     match target {
         Target::External(ExternalPortOf { external, port, host })
-            if external.spec.resolution == Resolution::Dns =>
+            if external.spec.resolution != Resolution::Static =>
         {
             Discovery::Dns(vec![DnsName { host: Arc::clone(host), port: port.port }])
         }
+        Target::Service(port) => match port.external_name() {
+            Some(host) => Discovery::Dns(vec![DnsName { host: host.into(), port: port.port.port }]),
+            None => Discovery::Eds,
+        },
         _ => Discovery::Eds,
     }
 }
@@ -124,7 +129,7 @@ fn protocol(target: &Target<'_>) -> UpstreamProtocol {
     let declared = match target {
         Target::Service(port) => Declared::of(port.port),
         Target::External(port) => Declared::of_external(port.port.protocol),
-        Target::Workload(_) => Declared::Nothing,
+        Target::Workload(_) | Target::Outside(_) => Declared::Nothing,
     };
     match declared {
         Declared::Http2 => UpstreamProtocol::Http2,

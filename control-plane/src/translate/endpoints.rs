@@ -24,6 +24,7 @@ pub(super) fn endpoints(world: &World, target: &Target<'_>, name: &str) -> Endpo
                 .map(|address| unknown(SocketAddr::new(*address, port.port.port), Health::Healthy))
                 .collect()
         }
+        Target::Outside(outside) => vec![unknown(outside.address, Health::Healthy)],
         Target::Workload(at) => {
             let health = at.member.health(true).unwrap_or(Health::Healthy);
             at.member.endpoint(at.address, health, &trust_domain).into_iter().collect()

@@ -25,6 +25,7 @@ pub(super) fn listener(world: &World, client_namespace: &str, target: &Target<'_
             let declared = declared_at(world, *workload);
             plain_handling(target, declared, workload.member.reference().to_string())
         }
+        Target::Outside(outside) => outside.handling(world, name),
     };
     Listener { name: name.into(), handling }
 }

@@ -25,6 +25,7 @@ pub(super) fn route_config(
             let route = to_own_cluster(target, port.reference().to_string());
             vec![route_policy::apply(world, &site, route)]
         }
+        Target::Outside(outside) => outside.routes(world),
         Target::Workload(workload) => vec![to_own_cluster(target, workload.member.reference().to_string())],
     };
     RouteConfig { name: name.into(), routes }

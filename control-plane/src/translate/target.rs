@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use outrigger_model::name::{Destination, Host};
-use outrigger_resources::external_service::{ExternalPort, ExternalService, Resolution};
+use outrigger_resources::external_service::{ExternalPort, ExternalService};
 use outrigger_resources::kubernetes::{Service, ServicePort, ServiceType, Transport};
 use outrigger_resources::{Kind, Object, ObjectRef};
 
 use super::member::Member;
-use crate::world::{Term, World, service_host, service_of_host};
+use super::outside::OutsideAt;
+use crate::world::{Term, World, alias_of, host_patterns, service_host, service_of_host};
 
 /// What stands behind a destination.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub(crate) enum Target<'w> {
     External(ExternalPortOf<'w>),
     /// A workload, dialled by its own address.
     Workload(WorkloadAt<'w>),
+    /// An address outside the mesh, at a port for which ExternalServices have something to say.
+    Outside(OutsideAt<'w>),
 }
 
 /// A port of a Service.
@@ -54,8 +57,11 @@ impl<'w> Target<'w> {
                     world.service_at(*address).map(|service| PortOf::find(service, destination.port));
                 match by_service {
                     Some(port) => port.map(Self::Service),
-                    None => WorkloadAt::find(world, SocketAddr::new(*address, destination.port))
-                        .map(Self::Workload),
+                    None => {
+                        let address = SocketAddr::new(*address, destination.port);
+                        let workload = WorkloadAt::find(world, address).map(Self::Workload);
+                        workload.or_else(|| OutsideAt::find(world, address).map(Self::Outside))
+                    }
                 }
             }
         }
@@ -64,9 +70,13 @@ impl<'w> Target<'w> {
     fn by_name(world: &'w World, host: &Arc<str>, port: u16) -> Option<Self> {
         let service = service_of_host(host).and_then(|(namespace, name)| world.service(namespace, name));
         if let Some(service) = service {
-            return PortOf::find(service, port).map(Self::Service);
+            let renamed = alias_of(service).and_then(|to| world.service(&to.namespace, &to.name));
+            // One who renames one who renames is not followed: it is a name like any other.
+            let renamed = renamed.filter(|to| to.spec.type_ != ServiceType::ExternalName);
+            return PortOf::find(renamed.unwrap_or(service), port).map(Self::Service);
         }
-        let oldest = world.find(&Term::Host(host.clone())).min_by_key(|held| &held.age)?;
+        let oldest = |host: Arc<str>| world.find(&Term::Host(host)).min_by_key(|held| &held.age);
+        let oldest = oldest(host.clone()).or_else(|| host_patterns(host).find_map(oldest))?;
         let Object::ExternalService(external) = &oldest.object else { return None };
         ExternalPortOf::find(external, host.clone(), port).map(Self::External)
     }
@@ -77,25 +87,27 @@ impl<'w> Target<'w> {
             Self::Service(port) => port.destination(),
             Self::External(port) => port.destination(),
             Self::Workload(workload) => Destination::address(workload.address),
+            Self::Outside(outside) => Destination::address(outside.address),
         }
     }
 }
 
 impl<'w> PortOf<'w> {
-    /// The port of a Service that carries bytes in order. A Service that only renames another host has none: an
-    /// ExternalService says that with what the mesh needs to know.
+    /// The port of a Service that carries bytes in order.
     pub(crate) fn find(service: &'w Service, port: u16) -> Option<Self> {
         Self::all(service).find(|known| known.port.port == port)
     }
 
     /// All ports that the mesh carries.
     pub(crate) fn all(service: &'w Service) -> impl Iterator<Item = Self> {
-        let ports = match service.spec.type_ {
-            ServiceType::ExternalName => &[],
-            _ => service.spec.ports.as_slice(),
-        };
-        let carried = ports.iter().filter(|port| port.protocol == Transport::Tcp);
+        let carried = service.spec.ports.iter().filter(|port| port.protocol == Transport::Tcp);
         carried.map(move |port| Self { service, port })
+    }
+
+    /// The name that an ExternalName Service stands for.
+    pub(crate) fn external_name(&self) -> Option<&'w str> {
+        let renames = self.service.spec.type_ == ServiceType::ExternalName;
+        self.service.spec.external_name.as_deref().filter(|_| renames)
     }
 
     pub(crate) fn reference(&self) -> ObjectRef {
@@ -110,10 +122,10 @@ impl<'w> PortOf<'w> {
 }
 
 impl<'w> ExternalPortOf<'w> {
-    /// A port of an ExternalService. One that is passed through as it was dialled is not known by name.
+    /// A port of an ExternalService at a name, which is a whole one.
     pub(crate) fn find(external: &'w ExternalService, host: Arc<str>, port: u16) -> Option<Self> {
-        let carried = external.spec.resolution != Resolution::Passthrough;
-        let port = external.spec.ports.iter().find(|known| carried && known.port == port)?;
+        let whole = !host.starts_with('*');
+        let port = external.spec.ports.iter().find(|known| whole && known.port == port)?;
         Some(Self { external, port, host })
     }
 

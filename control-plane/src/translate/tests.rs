@@ -13,7 +13,9 @@ mod filters;
 mod grants;
 mod inbound_policies;
 mod order;
+mod outside;
 mod route_policies;
+mod services;
 mod show;
 mod upstream_tls;
 

@@ -24,6 +24,7 @@ pub(super) fn of(world: &World, target: &Target<'_>) -> Option<Arc<UpstreamTls>>
     let (reference, port_name) = match target {
         Target::Service(port) => (port.reference(), &port.port.name),
         Target::External(port) => (port.reference(), &port.port.name),
+        Target::Outside(outside) => outside.passed_http()?,
         Target::Workload(_) => return None,
     };
     let held = in_force(world, Kind::BackendTlsPolicy, &reference, port_name);

@@ -28,6 +28,8 @@ pub enum DestinationKey {
     Host(Arc<str>),
     /// All ports of an address.
     Address(IpAddr),
+    /// A port of all addresses that nobody in the mesh has.
+    Outside(u16),
     /// The `inbound` listeners of the workloads of a namespace.
     Inbound(Arc<str>),
 }
@@ -36,10 +38,11 @@ impl DestinationKey {
     /// The groups that the names of a destination belong to.
     pub(crate) fn all_of(destination: &Destination) -> Vec<Self> {
         match &destination.host {
-            Host::Address(address) => vec![Self::Address(*address)],
+            Host::Address(address) => vec![Self::Address(*address), Self::Outside(destination.port)],
             Host::Name(host) => {
                 let full = canonical_host(host).filter(|full| full != host);
-                [Some(host.clone()), full].into_iter().flatten().map(Self::Host).collect()
+                let own = [Some(host.clone()), full].into_iter().flatten();
+                own.chain(host_patterns(host)).map(Self::Host).collect()
             }
         }
     }
@@ -94,6 +97,13 @@ pub(crate) fn service_of_host(host: &str) -> Option<(&str, &str)> {
     let short = host.strip_suffix(".svc.cluster.local").or_else(|| host.strip_suffix(".svc")).unwrap_or(host);
     let (name, namespace) = short.split_once('.')?;
     (!name.is_empty() && !namespace.is_empty() && !namespace.contains('.')).then_some((namespace, name))
+}
+
+/// The `*.` names that stand for a host, the longest first; none for the full name of a Service.
+pub(crate) fn host_patterns(host: &str) -> impl Iterator<Item = Arc<str>> {
+    let outside = !host.ends_with(CLUSTER_DOMAIN);
+    let ends = host.match_indices('.').filter(move |_| outside);
+    ends.map(|(dot, _)| format!("*{}", &host[dot..]).into())
 }
 
 fn canonical_host(host: &str) -> Option<Arc<str>> {

@@ -8,11 +8,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use outrigger_resources::backend_tls_policy::{Authorities, AuthorityRef, BackendTlsPolicy, Validation};
-use outrigger_resources::kubernetes::{EndpointSlice, Service};
+use outrigger_resources::kubernetes::{EndpointSlice, Service, ServiceType};
 use outrigger_resources::object::{CORE_GROUP, GATEWAY_GROUP, OUTRIGGER_GROUP};
 use outrigger_resources::route::{BackendObject, BackendRef, Filter, ParentRef, TargetRef};
 use outrigger_resources::route_policy::RoutePolicy;
 use outrigger_resources::{Kind, Meta, Object, ObjectRef};
+
+use super::changed::service_of_host;
 
 /// Something that objects are looked up by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,8 +33,12 @@ pub(crate) enum Term {
     SliceNaming(ObjectRef),
     /// EndpointSlices by the addresses they list.
     SliceListing(IpAddr),
-    /// ExternalServices by host.
+    /// ExternalServices by host, as it is written.
     Host(Arc<str>),
+    /// ExternalServices by port.
+    ExternalPort(u16),
+    /// Services that only rename another one, by that one.
+    AliasOf(ObjectRef),
     /// Routes by the Service they are attached to.
     RouteOf(ObjectRef),
     /// Routes by the destinations they send to, and RoutePolicies by the Services they ask.
@@ -89,6 +95,7 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
         Object::Service(service) => {
             terms.extend(service.spec.cluster_ips.iter().copied().map(Term::VirtualIp));
             terms.extend(Label::first_of_selector(service).map(Term::Selects));
+            terms.extend(alias_of(service).map(Term::AliasOf));
         }
         Object::EndpointSlice(slice) => slice_terms(slice, &mut terms),
         Object::Pod(pod) => {
@@ -100,7 +107,8 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
             terms.extend(Label::all(&workload.meta).map(Term::Labelled));
         }
         Object::ExternalService(external) => {
-            terms.extend(external.spec.hosts.iter().cloned().map(Term::Host))
+            terms.extend(external.spec.hosts.iter().cloned().map(Term::Host));
+            terms.extend(external.spec.ports.iter().map(|port| Term::ExternalPort(port.port)));
         }
         Object::HttpRoute(_) | Object::GrpcRoute(_) | Object::TcpRoute(_) | Object::TlsRoute(_) => {
             let namespace = &object.meta().namespace;
@@ -136,6 +144,14 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
         Object::ConfigMap(_) | Object::Namespace(_) | Object::ServiceAccount(_) | Object::MeshConfig(_) => {}
     }
     terms
+}
+
+/// The Service that an ExternalName Service renames, if its name is one that a Service could have.
+pub(crate) fn alias_of(service: &Service) -> Option<ObjectRef> {
+    let name =
+        service.spec.external_name.as_ref().filter(|_| service.spec.type_ == ServiceType::ExternalName)?;
+    let (namespace, name) = service_of_host(name)?;
+    Some(ObjectRef { kind: Kind::Service, namespace: namespace.into(), name: name.into() })
 }
 
 /// The Service an EndpointSlice belongs to.

@@ -17,6 +17,7 @@ fn hosts(changed: &Changed) -> Vec<String> {
     let shown = keys.iter().map(|key| match key {
         DestinationKey::Host(host) => host.to_string(),
         DestinationKey::Address(address) => address.to_string(),
+        DestinationKey::Outside(port) => format!("*:{port}"),
         DestinationKey::Inbound(namespace) => format!("inbound of {namespace}"),
     });
     shown.collect()

@@ -190,12 +190,19 @@ impl Edges<'_> {
                 for host in &external.spec.hosts {
                     self.changed.add(DestinationKey::Host(host.clone()));
                 }
+                for port in &external.spec.ports {
+                    self.changed.add(DestinationKey::Outside(port.port));
+                }
             }
             Some(Object::Service(service)) => {
                 for address in &service.spec.cluster_ips {
                     self.changed.add(DestinationKey::Address(*address));
                 }
                 self.changed.add(DestinationKey::Host(service_host(&reference.namespace, &reference.name)));
+                for alias in self.world.find(&Term::AliasOf(reference.clone())) {
+                    let meta = alias.object.meta();
+                    self.changed.add(DestinationKey::Host(service_host(&meta.namespace, &meta.name)));
+                }
             }
             _ => {}
         }

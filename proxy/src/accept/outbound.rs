@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outrigger_model::inbound::Egress;
 use outrigger_model::name::Destination as DestinationName;
@@ -34,7 +35,7 @@ pub(super) struct Accepted {
 enum Next {
     Http(HttpVersion),
     Opaque(Arc<OpaqueRoute>),
-    PassThrough,
+    PassThrough(SocketAddr),
     Close { reason: Reason, why: &'static str },
 }
 
@@ -59,16 +60,18 @@ pub(super) async fn handle(
             Ok(())
         }
         (Next::Opaque(route), _) => Box::pin(opaque::outbound(worker, accepted.stream, &route)).await,
-        (Next::PassThrough, _) => {
-            Box::pin(opaque::pass_through(worker, accepted.stream, accepted.local)).await
-        }
+        (Next::PassThrough(to), _) => Box::pin(opaque::pass_through(worker, accepted.stream, to)).await,
         (Next::Close { reason, why }, _) => {
             opaque::refuse(&worker, Way::Outbound, reason);
             let (peer, dialled) = (accepted.peer, accepted.local);
             warn!(downstream.addr = %peer, original_dst = %dialled, reason = reason.word(), why, "connection closed");
             Ok(())
         }
-        (Next::Http(_), None) => Ok(()),
+        // There is no room to know another destination.
+        (Next::Http(_), None) => {
+            opaque::refuse(&worker, Way::Outbound, Reason::NoRoute);
+            Ok(())
+        }
     }
 }
 
@@ -120,14 +123,42 @@ async fn next(
                 _ => return opaque_way(stream, opaque).await,
             })
         }
-        // An explicit listener without a destination answers in HTTP, so that people see why.
-        Some(Handling::Pending | Handling::Unknown) | None if pinned => Ok(undecided(stream).await?),
-        _ if snapshot.mesh.egress == Egress::Deny => {
-            let why = "the mesh does not know the destination, and MeshConfig says egress: Deny";
-            Ok(Next::Close { reason: Reason::NoRoute, why })
-        }
-        _ => Ok(Next::PassThrough),
+        _ => unknown(snapshot, destination, pinned, accepted).await,
     }
+}
+
+/// A destination that the mesh does not know: egress, for an explicit listener as well when its destination is an address.
+/// Who is refused and speaks HTTP is answered in HTTP, so that people see why.
+async fn unknown(
+    snapshot: &Snapshot,
+    destination: Option<&Destination>,
+    pinned: bool,
+    accepted: &Accepted,
+) -> io::Result<Next> {
+    let settled = destination.is_some_and(|destination| matches!(destination.handling, Handling::Unknown));
+    let dialled = match pinned {
+        false => Some(accepted.local),
+        true => destination.filter(|_| settled).and_then(|destination| destination.name.socket_address()),
+    };
+    match (snapshot.mesh.egress, dialled) {
+        (Egress::Allow, Some(address)) => Ok(Next::PassThrough(address)),
+        (Egress::Deny, Some(_)) => {
+            let why = "the mesh does not know the destination, and MeshConfig says egress: Deny";
+            refusal(&accepted.stream, DETECT_WITHIN, why).await
+        }
+        (_, None) => {
+            let why = "the destination of this listener is not known, and the client does not speak HTTP";
+            refusal(&accepted.stream, FIRST_BYTES_WITHIN, why).await
+        }
+    }
+}
+
+async fn refusal(stream: &TcpStream, within: Duration, why: &'static str) -> io::Result<Next> {
+    Ok(match peek::protocol(stream, within).await? {
+        Some(Sniffed::Http1) => Next::Http(HttpVersion::Http1),
+        Some(Sniffed::Http2) => Next::Http(HttpVersion::Http2),
+        _ => Next::Close { reason: Reason::NoRoute, why },
+    })
 }
 
 /// The way of an opaque connection. Nothing of it is looked at unless a name in TLS decides.
@@ -157,17 +188,6 @@ async fn opaque_way(stream: &TcpStream, routes: &OpaqueRoutes) -> io::Result<Nex
         }),
         false => Ok(Next::Opaque(way.clone())),
     }
-}
-
-async fn undecided(stream: &TcpStream) -> io::Result<Next> {
-    Ok(match peek::protocol(stream, FIRST_BYTES_WITHIN).await? {
-        Some(Sniffed::Http1) => Next::Http(HttpVersion::Http1),
-        Some(Sniffed::Http2) => Next::Http(HttpVersion::Http2),
-        _ => Next::Close {
-            reason: Reason::NoRoute,
-            why: "the destination of this listener is not known, and the client does not speak HTTP",
-        },
-    })
 }
 
 async fn declared_http(stream: &TcpStream) -> io::Result<HttpVersion> {

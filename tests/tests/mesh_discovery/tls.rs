@@ -64,7 +64,7 @@ fn to(name: &str) -> String {
 }
 
 /// A ClientHello that asks for a name, or for none.
-fn hello(name: &str) -> Vec<u8> {
+pub(super) fn hello(name: &str) -> Vec<u8> {
     let host = name.as_bytes();
     let number = |length: usize| u16::try_from(length).unwrap().to_be_bytes();
     let mut extensions = Vec::new();

@@ -167,6 +167,10 @@ fn an_external_service_is_judged_strictly() {
             r#"hosts[0]: "https://a" is not a host name; write one like api.example.com, without scheme or port"#,
         ),
         (
+            "{hosts: [a.b, '*.c'], ports: [{port: 1}]}",
+            r#"hosts: "*.c" cannot be looked up; write whole names, or resolution: Passthrough"#,
+        ),
+        (
             "{hosts: [a.b], ports: [{port: 1}], resolution: Static}",
             "endpoints: missing; resolution Static needs at least one address",
         ),
