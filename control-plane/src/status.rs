@@ -18,6 +18,9 @@ mod services;
 
 pub use journal::{Journal, MAX_REMEMBERED, News};
 
+/// The name of this controller in the status of Gateway API objects.
+pub const CONTROLLER_NAME: &str = "outrigger.dev/mesh-controller";
+
 /// What became of one object, or of one attachment of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ObjectStatus {
@@ -30,6 +33,9 @@ pub struct ObjectStatus {
     /// What the conditions are about: a parent of a route, a target of a policy; `None` is the object itself.
     #[serde(serialize_with = "json::optional_reference")]
     pub parent: Option<ObjectRef>,
+    /// Who judged, as `status.parents` of a route tells it.
+    #[serde(rename = "controllerName")]
+    pub controller_name: &'static str,
     /// Sorted by type.
     pub conditions: Vec<Condition>,
 }
@@ -264,7 +270,13 @@ impl Verdict {
             let messages: Vec<_> = self.invalid.iter().map(|(_, message)| message.as_str()).collect();
             conditions.push(condition(ConditionType::PartiallyInvalid, true, (*reason, messages.join("; "))));
         }
-        ObjectStatus { object: self.object, location: self.location, parent: self.parent, conditions }
+        ObjectStatus {
+            object: self.object,
+            location: self.location,
+            parent: self.parent,
+            controller_name: CONTROLLER_NAME,
+            conditions,
+        }
     }
 }
 

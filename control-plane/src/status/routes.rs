@@ -1,5 +1,6 @@
 //! What became of routes, for each of their parents.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use outrigger_model::codec::MAX_ROUTES;
@@ -180,6 +181,7 @@ fn same_match(route: &Object, other: &Object) -> Option<String> {
 /// A rule as all kinds of routes have it.
 struct Rule<'a> {
     index: usize,
+    name: Option<&'a str>,
     filters: &'a [Filter],
     backends: &'a [BackendRef],
 }
@@ -190,6 +192,7 @@ fn rules_of(object: &Object) -> Vec<Rule<'_>> {
             let rules = route.spec.rules.iter();
             let view = rules.map(|rule| Rule {
                 index: rule.index,
+                name: rule.name.as_deref(),
                 filters: &rule.filters,
                 backends: &rule.backend_refs,
             });
@@ -199,6 +202,7 @@ fn rules_of(object: &Object) -> Vec<Rule<'_>> {
             let rules = route.spec.rules.iter();
             let view = rules.map(|rule| Rule {
                 index: rule.index,
+                name: rule.name.as_deref(),
                 filters: &rule.filters,
                 backends: &rule.backend_refs,
             });
@@ -211,14 +215,15 @@ fn rules_of(object: &Object) -> Vec<Rule<'_>> {
 }
 
 fn opaque_rule(rule: &TcpRule) -> Rule<'_> {
-    Rule { index: rule.index, filters: &[], backends: &rule.backend_refs }
+    Rule { index: rule.index, name: rule.name.as_deref(), filters: &[], backends: &rule.backend_refs }
 }
 
 /// Whether every backendRef can be used.
 fn references(world: &World, verdict: &mut Verdict, object: &Object) {
     let route = object.reference();
     for rule in rules_of(object) {
-        for (index, backend) in rule.backends.iter().enumerate() {
+        // What gets no traffic need not be there.
+        for (index, backend) in rule.backends.iter().enumerate().filter(|(_, backend)| backend.weight > 0) {
             if let Err(fault) = backend_cluster(world, &backend.object, &route) {
                 let message = format!("spec.rules[{}].backendRefs[{index}]: {}", rule.index, fault.message);
                 verdict.unresolve(fault.reason, message);
@@ -247,12 +252,29 @@ fn mirrors(world: &World, verdict: &mut Verdict, (field, filters): (&str, &[Filt
     }
 }
 
+/// Says which rules have a name that an earlier one has, so that nobody can tell which of them is meant by it.
+fn repeated_rule_names(verdict: &mut Verdict, object: &Object) {
+    let mut first = BTreeMap::new();
+    for rule in rules_of(object) {
+        let Some(name) = rule.name else { continue };
+        let earlier = *first.entry(name).or_insert(rule.index);
+        if earlier != rule.index {
+            let message = format!(
+                "spec.rules[{}].name: {name:?} is the name of spec.rules[{earlier}] already; give each its own",
+                rule.index
+            );
+            verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
+        }
+    }
+}
+
 /// Whether every rule can be applied.
 fn rules(world: &World, verdict: &mut Verdict, object: &Object) {
     if !has_rules(object) {
         let message = "no rule of it can be used, so it takes no traffic".to_owned();
         return verdict.refuse(reason::UNSUPPORTED_VALUE, message);
     }
+    repeated_rule_names(verdict, object);
     let route = object.reference();
     for (rule, site) in rules_of(object).iter().zip(rule_sites(object)) {
         if let Some(why) = missing_route_policy(world, &site) {

@@ -31,7 +31,7 @@ pub(super) fn service(world: &World, held: &Held, service: &Service) -> ObjectSt
         }
     }
     for port in PortOf::all(service) {
-        if port.external_name().is_none() && !has_endpoints(world, port) {
+        if service.spec.type_ != ServiceType::ExternalName && !has_endpoints(world, port) {
             verdict.unresolve(reason::NO_ENDPOINTS, why_no_endpoints(world, port));
         }
     }

@@ -54,6 +54,7 @@ fn what_is_well_has_conditions_that_say_so() {
             "object": {"kind": "HTTPRoute", "namespace": "shop", "name": "r"},
             "location": json["location"],
             "parent": {"kind": "Service", "namespace": "shop", "name": "reviews"},
+            "controllerName": "outrigger.dev/mesh-controller",
             "conditions": [condition("Accepted"), condition("ResolvedRefs")],
         })
     );
@@ -119,6 +120,24 @@ fn a_tls_route_says_which_of_its_names_are_taken() {
             "t on reviews: Accepted Conflicted: on port 80 TLSRoute/shop/a is of a kind that comes first and counts instead",
             "t on reviews: PartiallyInvalid UnsupportedValue: spec.rules[1]: only the first rule of a TCPRoute counts",
         ],
+    );
+}
+
+#[test]
+fn rules_of_one_name_are_told_and_a_backend_without_weight_need_not_be_there() {
+    let rules = format!(
+        "{{name: a, {BACKEND}}}, {{{BACKEND}, matches: [{{path: {{value: /b}}}}]}}, {{name: a, matches: [{{path: {{value: /c}}}}], {BACKEND}}}"
+    );
+    let twice = route("HTTPRoute", "r", &format!("{{{PARENT}, rules: [{rules}]}}"));
+    let message = "spec.rules[2].name: \"a\" is the name of spec.rules[0] already; give each its own";
+    check(
+        &(service("reviews", 1) + &twice),
+        &[&format!("r on reviews: PartiallyInvalid UnsupportedValue: {message}")],
+    );
+    let unused = "backendRefs: [{name: reviews, port: 80}, {name: gone, port: 80, weight: 0}]";
+    check(
+        &(service("reviews", 1) + &route("HTTPRoute", "r", &format!("{{{PARENT}, rules: [{{{unused}}}]}}"))),
+        &[],
     );
 }
 

@@ -107,7 +107,8 @@ impl<'w> PortOf<'w> {
     /// The name that an ExternalName Service stands for.
     pub(crate) fn external_name(&self) -> Option<&'w str> {
         let renames = self.service.spec.type_ == ServiceType::ExternalName;
-        self.service.spec.external_name.as_deref().filter(|_| renames)
+        // What is no host name has nothing behind it, and status says so.
+        self.service.spec.external_name.as_deref().filter(|name| renames && Host::parse(name).is_ok())
     }
 
     pub(crate) fn reference(&self) -> ObjectRef {
