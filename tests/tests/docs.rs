@@ -6,8 +6,10 @@ use std::path::Path;
 
 use outrigger_base::telemetry::metrics::{Kind, MetricSpec, Registry};
 
-/// Where the tables stand.
+/// Where the tables of metrics stand.
 const FILE: &str = "../docs/metrics.md";
+/// What users can say about traffic, and which test shows it.
+const FEATURES: &str = "../docs/features.md";
 
 fn proxy() -> Vec<MetricSpec> {
     let registry = Registry::new();
@@ -45,5 +47,23 @@ fn every_metric_has_its_row() {
     let text = std::fs::read_to_string(path).unwrap();
     for (who, table) in [("the proxy", table(proxy())), ("the control plane", table(control_plane()))] {
         assert!(text.contains(&table), "docs/metrics.md does not have the table of {who}; it is:\n{table}");
+    }
+}
+
+/// Rows are `| feature | tests |`, tests are `path/of/file.rs` with the name of the function behind two colons.
+#[test]
+fn every_feature_names_tests_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(FEATURES)).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| feature"));
+    for row in rows {
+        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        let named: Vec<_> = tests.split('`').filter_map(|word| word.split_once("::")).collect();
+        assert!(!named.is_empty(), "no test stands in the row: {row}");
+        for (file, test) in named {
+            let source = std::fs::read_to_string(root.join(file));
+            let source = source.unwrap_or_else(|_| panic!("there is no {file}, which is named in: {row}"));
+            assert!(source.contains(&format!("fn {test}(")), "{file} has no test {test}, named in: {row}");
+        }
     }
 }
