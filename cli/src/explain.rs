@@ -1,11 +1,15 @@
 //! `outrigger explain`: what would become of a request, and why, without a control plane and without sending it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use outrigger_control_plane::explain::{Answer, Backend, Explanation, Forwarded, Outcome, Question, explain};
+use outrigger_control_plane::explain::{
+    Answer, Backend, Explanation, Forwarded, Outcome, Question, Transport, explain,
+};
 use outrigger_control_plane::translate::Client;
 use outrigger_control_plane::world::World;
 
@@ -30,6 +34,9 @@ pub(crate) struct Args {
     /// A header field of the request, name:value; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE")]
     headers: Vec<String>,
+    /// The name that a TLS client asks for (SNI), with an https:// URL; the host of the URL unless written.
+    #[arg(long, value_name = "HOST")]
+    sni: Option<String>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -66,10 +73,12 @@ fn question(args: &Args) -> anyhow::Result<Question> {
         Method::from_bytes(method.as_bytes()).with_context(|| format!("{method} is not a method"))?;
     let url: Uri = url.trim().parse().with_context(|| format!("{url} is not a URL"))?;
     let authority = url.authority().with_context(|| format!("{url}: write http://host:port/path"))?;
-    if url.scheme_str() != Some("http") {
-        bail!("{url}: applications speak http to their sidecar; write http://{authority}");
-    }
-    let port = authority.port_u16().unwrap_or(80);
+    let (transport, known_port) = match url.scheme_str() {
+        Some("http") => (Transport::Plain, 80),
+        Some("https") => (Transport::Tls { server_name: server_name(args, authority) }, 443),
+        _ => bail!("{url}: write http://{authority}, or https:// for TLS that the application speaks itself"),
+    };
+    let port = authority.port_u16().unwrap_or(known_port);
     let destination = format!("{}:{port}", authority.host()).parse()?;
     let headers = headers(&args.headers)?;
     let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
@@ -81,7 +90,15 @@ fn question(args: &Args) -> anyhow::Result<Question> {
         path: url.path().to_owned(),
         query: url.query().map(str::to_owned),
         headers,
+        transport,
     })
+}
+
+/// What the client would ask for in its handshake: what is said, else the host of the URL. Addresses are no names
+/// (RFC 6066, section 3).
+fn server_name(args: &Args, authority: &Authority) -> Option<String> {
+    let name = args.sni.as_deref().unwrap_or(authority.host()).to_ascii_lowercase();
+    (name.trim_matches(['[', ']']).parse::<IpAddr>().is_err()).then_some(name)
 }
 
 fn headers(written: &[String]) -> anyhow::Result<HeaderMap> {
@@ -155,6 +172,7 @@ fn backend_lines(backend: &Backend) -> Vec<String> {
             ("connections", &settings.connection),
         ];
         lines.extend(all.map(|(name, value)| format!("    {name}: {value}")));
+        lines.extend(settings.more.iter().map(|line| format!("    {line}")));
     }
     lines
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ::http::{HeaderMap, Method};
 use outrigger_model::inbound::Egress as EgressMode;
-use outrigger_model::listener::{Handling, Listener, OpaqueRoutes};
+use outrigger_model::listener::{Handling, Listener, OpaqueRoutes, select_by_name};
 use outrigger_model::name::{Destination, INBOUND};
 use outrigger_model::resource::{Resource, ResourceType};
 use outrigger_model::route::{RequestHead, Route, RouteConfig, select};
@@ -41,6 +41,20 @@ pub struct Question {
     pub query: Option<String>,
     /// Its header fields.
     pub headers: HeaderMap,
+    /// What it is sent through.
+    pub transport: Transport,
+}
+
+/// What an application sends a request through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// Nothing: the mesh protects it.
+    Plain,
+    /// TLS of its own, which the mesh does not open.
+    Tls {
+        /// The name that is asked for (SNI), in lower case.
+        server_name: Option<String>,
+    },
 }
 
 /// What would become of a request.
@@ -77,6 +91,10 @@ pub fn explain(world: &World, question: &Question) -> Explanation {
     let (protocol, routes, outcome) = match found.map(|listener| listener.handling) {
         None => ("unknown", Vec::new(), asking.unknown()),
         Some(Handling::Opaque(routes)) => ("opaque", Vec::new(), asking.opaque(&routes)),
+        Some(Handling::Detect { opaque, .. }) if asking.is_tls() => {
+            ("detect", Vec::new(), asking.opaque(&opaque))
+        }
+        Some(Handling::Http { .. }) if asking.is_tls() => ("http", Vec::new(), asking.tls_to_http()),
         Some(Handling::Http { route_config }) => asking.http("http", &route_config),
         Some(Handling::Detect { route_config, .. }) => asking.http("detect", &route_config),
     };
@@ -119,15 +137,37 @@ impl Asking<'_> {
         }
     }
 
+    fn is_tls(self) -> bool {
+        self.question.transport != Transport::Plain
+    }
+
+    fn tls_to_http(self) -> Outcome {
+        let destination = &self.question.destination;
+        Outcome::Closed { why: format!("{destination} is declared as HTTP, and TLS is no HTTP to a sidecar") }
+    }
+
     /// A request without TLS has no name in it, so that no route by name is for it.
     fn opaque(self, routes: &OpaqueRoutes) -> Outcome {
-        let route = &routes.otherwise;
+        let named = match &self.question.transport {
+            Transport::Plain => None,
+            Transport::Tls { server_name } => {
+                let ways = routes.by_name.iter().map(|named| named.hosts.as_slice());
+                select_by_name(ways, server_name.as_deref())
+            }
+        };
+        let route = named.map_or(&routes.otherwise, |place| &routes.by_name[place].route);
         let backends = backends::opaque(self, route);
         match backends.is_empty() {
-            true if !routes.by_name.is_empty() => {
+            true if !routes.by_name.is_empty() && named.is_none() => {
                 let object = &routes.by_name[0].route.object;
-                let why =
-                    format!("{object} is for TLS here, by its name (SNI), and this is a request without TLS");
+                let why = match self.is_tls() {
+                    true => {
+                        format!("neither {object} nor another TLSRoute is for the name it asks for (SNI)")
+                    }
+                    false => {
+                        format!("{object} is for TLS by its name (SNI), and this is a request without TLS")
+                    }
+                };
                 Outcome::Closed { why }
             }
             true => Outcome::Closed { why: format!("{} has no backend that can be used", route.object) },

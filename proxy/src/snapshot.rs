@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use outrigger_model::filter::{self as model, Redirect, Share};
 use outrigger_model::inbound::{Inbound, MeshSettings};
+use outrigger_model::listener::select_by_name;
 use outrigger_model::name::Destination as DestinationName;
 use outrigger_model::policy::{Hedge, RetryPolicy};
 use outrigger_model::route::{HeaderChanges, RouteMatch};
@@ -238,24 +239,8 @@ impl OpaqueRoutes {
     /// The way of a TLS connection: the exact name, else the longest `*.` end, else the way that asks for no name. `name`
     /// is in lower case; `None` when the client asks for none.
     pub fn of_tls(&self, name: Option<&str>) -> &Arc<OpaqueRoute> {
-        let best = self.by_name.iter().filter_map(|named| Some((named.fit(name)?, named)));
-        // The first of equals counts, but no two routes have the same name.
-        best.max_by_key(|(fit, _)| *fit).map_or(&self.otherwise, |(_, named)| &named.route)
-    }
-}
-
-impl NamedRoute {
-    /// How well it is for a name: the length of what fits, an exact name before any end of one.
-    fn fit(&self, name: Option<&str>) -> Option<usize> {
-        if self.hosts.is_empty() {
-            return Some(0);
-        }
-        let name = name?;
-        let fits = self.hosts.iter().filter_map(|host| match host.strip_prefix('*') {
-            None => (**host == *name).then_some(usize::MAX),
-            Some(end) => (name.len() > end.len() && name.ends_with(end)).then_some(end.len()),
-        });
-        fits.max()
+        let found = select_by_name(self.by_name.iter().map(|named| named.hosts.as_slice()), name);
+        found.map_or(&self.otherwise, |place| &self.by_name[place].route)
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use fastrand::Rng;
 use http::{HeaderMap, Method, Request, Version};
-use outrigger_control_plane::explain::{Backend, Explanation, Outcome, Question, explain};
+use outrigger_control_plane::explain::{Backend, Explanation, Outcome, Question, Transport, explain};
 use outrigger_control_plane::translate::Client as Asker;
 use outrigger_control_plane::world::{Change, World};
 use outrigger_resources::parse_yaml;
@@ -86,6 +86,7 @@ fn question(method: &Method, target: &str, user: Option<&str>) -> Question {
         path: path.to_owned(),
         query: query.map(str::to_owned),
         headers,
+        transport: Transport::Plain,
     }
 }
 

@@ -94,6 +94,29 @@ impl OpaqueRoutes {
     }
 }
 
+/// The place of the way for a TLS connection among the hosts of each: the exact name, else the longest `*.` end, else the
+/// way that asks for no name. `name` is in lower case; `None` when the client asks for none.
+pub fn select_by_name<'h>(
+    ways: impl IntoIterator<Item = &'h [Arc<str>]>,
+    name: Option<&str>,
+) -> Option<usize> {
+    let fitting = ways.into_iter().enumerate().filter_map(|(place, hosts)| Some((fit(hosts, name)?, place)));
+    fitting.max_by_key(|(fit, _)| *fit).map(|(_, place)| place)
+}
+
+/// How well hosts are for a name: the length of what fits, an exact name before any end of one.
+fn fit(hosts: &[Arc<str>], name: Option<&str>) -> Option<usize> {
+    if hosts.is_empty() {
+        return Some(0);
+    }
+    let name = name?;
+    let fits = hosts.iter().filter_map(|host| match host.strip_prefix('*') {
+        None => (**host == *name).then_some(usize::MAX),
+        Some(end) => (name.len() > end.len() && name.ends_with(end)).then_some(end.len()),
+    });
+    fits.max()
+}
+
 impl From<OpaqueRoute> for OpaqueRoutes {
     /// One way for every connection.
     fn from(otherwise: OpaqueRoute) -> Self {

@@ -48,6 +48,9 @@ pub struct Settings {
     pub retry_budget: String,
     /// Connections.
     pub connection: String,
+    /// How new endpoints come to their share, whether near ones are preferred, how they are checked, and TLS to servers
+    /// without a sidecar, where any of it is said.
+    pub more: Vec<String>,
 }
 
 /// The shares of an HTTP route.

@@ -20,6 +20,7 @@ fn ask(yaml: &str, request: &str) -> Explanation {
         path: format!("/{path}"),
         query: query.map(str::to_owned),
         headers,
+        transport: Transport::Plain,
     };
     explain(&world(yaml), &question)
 }

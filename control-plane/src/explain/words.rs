@@ -5,10 +5,12 @@ use std::time::Duration;
 use ::http::{HeaderName, HeaderValue};
 use outrigger_model::cluster::Cluster;
 use outrigger_model::filter::{Descriptor, Fault, Filters, LimitKey, PathChange, RateLimit, Share};
+use outrigger_model::health_check::Probe;
 use outrigger_model::policy::{LoadBalancer, RetryPolicy};
 use outrigger_model::route::{
     Backend, BackendTarget, Forward, HeaderChanges, PathMatch, Route, RouteMatch, ValueMatch,
 };
+use outrigger_model::session::SessionCarrier;
 
 use super::backends::Settings;
 
@@ -39,6 +41,14 @@ pub(super) fn steps(route: &Route, forward: &Forward) -> Vec<String> {
     steps.extend(changes("request", &route.request_headers));
     steps.extend(forward.timeout.map(|timeout| format!("time out after {}", duration(timeout))));
     steps.extend(forward.retry.as_ref().map(retry));
+    steps.extend(forward.hedge.as_ref().map(|hedge| {
+        let (percentile, extra) = (hedge.delay_percentile, hedge.max_extra_percent);
+        format!("send a second time what is slower than {percentile} % (at most {extra} % more)")
+    }));
+    steps.extend(forward.session.as_ref().map(|session| match &session.carrier {
+        SessionCarrier::Cookie { name, .. } => format!("keep to an endpoint by cookie {name}"),
+        SessionCarrier::Header(name) => format!("keep to an endpoint by header {name}"),
+    }));
     steps.extend(changes("response", &route.response_headers));
     steps
 }
@@ -118,12 +128,31 @@ fn changes<'a>(what: &'a str, changes: &'a HeaderChanges) -> impl Iterator<Item 
 }
 
 fn retry(retry: &RetryPolicy) -> String {
-    let statuses: Vec<_> = retry.statuses.iter().map(|status| status.as_str()).collect();
-    let reset = retry.on_reset.then_some("reset");
-    let on = statuses.into_iter().chain(reset).collect::<Vec<_>>().join(", ");
+    let statuses = ranges(retry.statuses.iter().map(|status| status.as_u16()));
+    let grpc: Vec<_> = retry.grpc.iter().map(|code| code.to_string()).collect();
+    let grpc = (!grpc.is_empty()).then(|| format!("gRPC {}", grpc.join(", ")));
+    let more = [(retry.throttled, "429 with retry-after"), (retry.on_reset, "reset")];
+    let more = more.into_iter().filter(|(on, _)| *on).map(|(_, word)| word.to_owned());
+    let on = statuses.into_iter().chain(more).chain(grpc).collect::<Vec<_>>().join(", ");
     let per_try = retry.per_try_timeout.map(|time| format!(", each try within {}", duration(time)));
     let on = if on.is_empty() { String::new() } else { format!(" on {on}") };
     format!("try up to {} times more{on}{}", retry.attempts, per_try.unwrap_or_default())
+}
+
+/// Numbers in words, those in a row as one range.
+fn ranges(numbers: impl Iterator<Item = u16>) -> Vec<String> {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let word = |(first, last): (u16, u16)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    ranges.into_iter().map(word).collect()
 }
 
 /// How a cluster is treated.
@@ -157,7 +186,30 @@ pub(super) fn settings(cluster: &Cluster) -> Settings {
             duration(connection.idle_timeout),
             duration(connection.max_lifetime)
         ),
+        more: more(cluster),
     }
+}
+
+/// What is only told where it is said.
+fn more(cluster: &Cluster) -> Vec<String> {
+    let slow_start = cluster.slow_start.map(|slow| {
+        format!(
+            "new endpoints start with {} % of their share, all of it after {}",
+            slow.min_weight_percent,
+            duration(slow.window)
+        )
+    });
+    let locality = cluster.locality.map(|mode| format!("locality {mode:?}"));
+    let check = cluster.health_check.as_ref().map(|check| {
+        let what = match &check.probe {
+            Probe::Http { path, .. } => format!("GET {path}"),
+            Probe::Grpc { service } => format!("gRPC health of {service:?}"),
+            Probe::Tcp => "connections".to_owned(),
+        };
+        format!("checked by {what} every {}", duration(check.interval))
+    });
+    let tls = cluster.tls.as_ref().map(|tls| format!("TLS to {}", tls.server_name));
+    slow_start.into_iter().chain(locality).chain(check).chain(tls).collect()
 }
 
 fn load_balancer(load_balancer: &LoadBalancer) -> String {
