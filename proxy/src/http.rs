@@ -28,7 +28,7 @@ pub(crate) use affinity::{affinity, hash_address, report};
 pub(crate) use answer::{REASON, Stop, stop};
 pub(crate) use attempt::{Plan, attempts, believe, within_time};
 pub(crate) use connection::Connection;
-pub(crate) use deadline::{earliest as earliest_deadline, write as write_deadline};
+pub(crate) use deadline::{earliest as earliest_deadline, refresh as refresh_deadline};
 pub(crate) use exchange::Exchange;
 pub(crate) use filters::{Matched, filter_chosen, filter_request, limit_inbound, redirect};
 pub(crate) use forward::{Arrived, Outgoing, send};

@@ -89,13 +89,14 @@ async fn stages(
 
 /// When the caller stops waiting: from then on the application works for nobody. It is told what is left, to pass it on.
 fn deadline(exchange: &Exchange, parts: &mut Parts, fields: Fields) -> Result<Option<Instant>, Refusal> {
-    let started = (exchange.record.started(), None);
-    let Some(deadline) = http::earliest_deadline((&parts.headers, fields), started) else { return Ok(None) };
+    let started = exchange.record.started();
+    let found = http::earliest_deadline((&parts.headers, fields), (started, None));
+    let Some(deadline) = found else { return Ok(None) };
     let now = Instant::now();
     if deadline <= now {
         return Err(at_workload(exchange, Reason::Timeout));
     }
-    http::write_deadline(&mut parts.headers, deadline, now);
+    http::refresh_deadline((&mut parts.headers, fields), deadline, (started, now));
     Ok(Some(deadline))
 }
 

@@ -60,7 +60,8 @@ async fn stages(
     // 5. Filters, then a backend by weight.
     let matched = Matched { route, port: destination.name.port };
     if let Some(filters) = &route.filters {
-        http::filter_request(exchange, filters, &mut parts).await?;
+        // What most requests do without is not to make all of them larger.
+        Box::pin(http::filter_request(exchange, filters, &mut parts)).await?;
     }
     let forward = forward(matched, &parts)?;
     http::apply(&route.request_headers, &mut parts.headers);
@@ -82,7 +83,7 @@ async fn stages(
     let downstream = http::prepare_switch(&mut request, &asked);
     let started = exchange.record.started();
     let deadline = http::earliest_deadline((request.headers(), fields), (started, forward.timeout));
-    let plan = Plan { forward, cluster, affinity, deadline, switches: downstream.is_some() };
+    let plan = Plan { forward, cluster, affinity, deadline, fields, switches: downstream.is_some() };
     let mut arrived = http::attempts(exchange, &plan, request).await?;
 
     // 7. What goes back.

@@ -15,8 +15,8 @@ use outrigger_resources::{Kind, parse_yaml};
 
 /// Who asks and what (`namespace: METHOD host:port/path name:value`, or `https://SNI@host:port`), and what is to come of it.
 const ASKED: [(&str, &str, &str); 36] = [
-    ("affinity", "shop: GET carts.shop:9080/cart", "/cart to 100% carts"),
-    ("affinity", "shop: GET reviews.shop:9080/", "/ to 100% reviews"),
+    ("affinity", "shop: GET carts.shop:9080/cart", "/cart to 100% carts: keep to an endpoint by cookie cart"),
+    ("affinity", "shop: GET reviews.shop:9080/", "/ to 100% reviews: keep to an endpoint by cookie session"),
     ("affinity", "shop: GET cache.shop:9080/", "/ to 100% cache (Maglev)"),
     ("backend-tls", "shop: GET legacy.shop:9080/", "passed through"),
     ("backend-tls", "shop: GET legacy.shop:8443/", "/ to 100% legacy (TLS to legacy.internal)"),

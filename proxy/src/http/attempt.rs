@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::exchange::Exchange;
 use super::forward::{self, Arrived, Failed, Outgoing};
-use super::hygiene::{BodyLength, fit_version};
+use super::hygiene::{BodyLength, Fields, fit_version};
 use super::{Body, connection::Connection, deadline, retry_after};
 use crate::alarms::{Alarms, Late};
 use crate::reason::{Reason, Refusal, Seen};
@@ -47,6 +47,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) affinity: Affinity,
     /// When the whole request must be over.
     pub(crate) deadline: Option<Instant>,
+    /// What its head had when it came.
+    pub(crate) fields: Fields,
     /// The client wants a tunnel or another protocol: such a request is sent once.
     pub(crate) switches: bool,
 }
@@ -163,7 +165,8 @@ impl<'a> Loop<'a> {
         self.record(exchange, lease.endpoint(), &target);
         let end = self.end_of_try();
         if let Some(deadline) = self.plan.deadline {
-            deadline::write(&mut self.message.parts_mut().headers, deadline, Instant::now());
+            let head = (&mut self.message.parts_mut().headers, self.plan.fields);
+            deadline::write(head, deadline, Instant::now());
         }
         let policy = &self.plan.cluster.config().connection;
         let to = Outgoing { target: &target, policy, lease: Some(&lease) };

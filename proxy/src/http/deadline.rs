@@ -18,24 +18,41 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Digits of a `grpc-timeout`.
 const GRPC_DIGITS: usize = 8;
 
+/// What says so is brought up to date when so much time has passed: less does not show in milliseconds.
+const GRAIN: Duration = Duration::from_millis(1);
+
 /// When a request must be over: the earliest of what the route says and what its caller says. `fields` are those of its head.
 pub(crate) fn earliest(
     (headers, fields): (&HeaderMap, Fields),
     (started, route): (Instant, Option<Duration>),
 ) -> Option<Instant> {
-    if !fields.have(Fields::DEADLINE) {
+    let of_grpc = if fields.have(Fields::GRPC_TIMEOUT) { of_grpc(headers) } else { None };
+    let in_milliseconds = if fields.have(Fields::TIMEOUT_MS) { in_milliseconds(headers) } else { None };
+    if of_grpc.or(in_milliseconds).is_none() {
         return route.map(|timeout| started + timeout);
     }
-    let said = [in_milliseconds(headers), of_grpc(headers), route];
+    let said = [in_milliseconds, of_grpc, route];
     said.into_iter().flatten().min().filter(|timeout| *timeout <= LONGEST).map(|timeout| started + timeout)
 }
 
+/// Brings what is left up to date where the caller has said it and time has passed since.
+pub(crate) fn refresh(
+    (headers, fields): (&mut HeaderMap, Fields),
+    deadline: Instant,
+    (started, now): (Instant, Instant),
+) {
+    if now - started >= GRAIN || !fields.have(Fields::TIMEOUT_MS) {
+        write((headers, fields), deadline, now);
+    }
+}
+
 /// Writes what is left, for the next hop. A `grpc-timeout` that is there is brought up to date.
-pub(crate) fn write(headers: &mut HeaderMap, deadline: Instant, now: Instant) {
+pub(crate) fn write((headers, fields): (&mut HeaderMap, Fields), deadline: Instant, now: Instant) {
     let left = deadline.saturating_duration_since(now).as_micros().div_ceil(1000);
     let left = u64::try_from(left).unwrap_or(u64::MAX);
     headers.insert(TIMEOUT_MS, HeaderValue::from(left));
-    if headers.contains_key(GRPC_TIMEOUT)
+    if fields.have(Fields::GRPC_TIMEOUT)
+        && headers.contains_key(GRPC_TIMEOUT)
         && let Ok(value) = HeaderValue::try_from(grpc_text(left))
     {
         headers.insert(GRPC_TIMEOUT, value);
@@ -125,17 +142,18 @@ mod tests {
             (Duration::from_secs(100_000), "100000000", "100000S"),
         ] {
             let mut headers = head(&[(GRPC_TIMEOUT, "7H")]);
-            write(&mut headers, now + left, now);
+            let fields = Fields::of(&headers);
+            write((&mut headers, fields), now + left, now);
             assert_eq!(
                 (&headers[TIMEOUT_MS], &headers[GRPC_TIMEOUT]),
                 (&millis.parse().unwrap(), &grpc.parse().unwrap())
             );
         }
         let mut plain = HeaderMap::new();
-        write(&mut plain, now + MS(3), now);
+        write((&mut plain, Fields::default()), now + MS(3), now);
         assert!(plain.contains_key(TIMEOUT_MS) && !plain.contains_key(GRPC_TIMEOUT));
         let mut past = HeaderMap::new();
-        write(&mut past, now, now + MS(3));
+        write((&mut past, Fields::default()), now, now + MS(3));
         assert_eq!(past[TIMEOUT_MS], "0");
     }
 }

@@ -44,8 +44,9 @@ impl Fields {
     pub(crate) const LOAD_REPORT: Self = Self(1 << 9);
     /// What only proxies say of their answers.
     pub(crate) const SAID_BY_PROXIES: Self = Self(1 << 8);
-    /// How long the caller waits.
-    pub(crate) const DEADLINE: Self = Self(1 << 10);
+    /// How long the caller waits, in our words and in those of gRPC.
+    pub(crate) const TIMEOUT_MS: Self = Self(1 << 10);
+    pub(crate) const GRPC_TIMEOUT: Self = Self(1 << 11);
 
     /// Those of a head.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
@@ -69,7 +70,8 @@ impl Fields {
             "traceparent" | "tracestate" => Self::TRACE,
             "endpoint-load-metrics" | "endpoint-load-metrics-bin" => Self::LOAD_REPORT,
             "x-outrigger-reason" | "x-outrigger-retries" => Self::SAID_BY_PROXIES,
-            "x-outrigger-timeout-ms" | "grpc-timeout" => Self::DEADLINE,
+            "x-outrigger-timeout-ms" => Self::TIMEOUT_MS,
+            "grpc-timeout" => Self::GRPC_TIMEOUT,
             _ => Self::default(),
         }
     }

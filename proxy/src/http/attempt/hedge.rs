@@ -90,7 +90,7 @@ impl<'a> Loop<'a> {
     fn copy(&self) -> Message {
         let mut parts = self.message.parts().clone();
         if let Some(at) = self.plan.deadline {
-            deadline::write(&mut parts.headers, at, Instant::now());
+            deadline::write((&mut parts.headers, self.plan.fields), at, Instant::now());
         }
         Message::whole(parts, bytes::Bytes::new())
     }
