@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod mesh_discovery {
+    mod attachment;
     mod egress;
     mod tls;
 }
