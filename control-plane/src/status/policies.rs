@@ -80,10 +80,6 @@ fn overruled(
         );
         verdict.invalidate(reason::CONFLICTED, message);
     }
-    if policy.spec.session_persistence.is_some() {
-        let message = "spec.sessionPersistence is not applied by this version".to_owned();
-        verdict.invalidate(reason::UNSUPPORTED_VALUE, message);
-    }
 }
 
 struct Attachment<'a> {

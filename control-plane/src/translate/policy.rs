@@ -6,7 +6,7 @@ use outrigger_model::policy::{
     SlowStart,
 };
 use outrigger_resources::backend_policy::{self as resources, BackendPolicy, BackendPolicySpec};
-use outrigger_resources::x_backend_traffic_policy::RetryConstraint;
+use outrigger_resources::x_backend_traffic_policy::{RetryConstraint, XBackendTrafficPolicy};
 use outrigger_resources::{Kind, Object, ObjectRef};
 
 use crate::world::{Held, Term, World, policy_target, policy_targets};
@@ -44,7 +44,7 @@ impl Treatment {
     pub(super) fn of(world: &World, target: &ObjectRef, port_name: &str) -> Self {
         let policy = in_force(world, Kind::BackendPolicy, target, port_name).and_then(|held| policy(held));
         let mut treatment = policy.map(|policy| Self::from(&*policy.spec)).unwrap_or_default();
-        let constraint = constraint_in_force(world, target, port_name);
+        let constraint = standard(world, target, port_name).and_then(|policy| policy.spec.retry_constraint);
         if let Some(constraint) =
             constraint.filter(|_| policy.is_none_or(|policy| !says_budget(&policy.spec)))
         {
@@ -59,10 +59,14 @@ pub(crate) fn says_budget(spec: &BackendPolicySpec) -> bool {
     spec.retry_budget != resources::RetryBudget::default()
 }
 
-fn constraint_in_force(world: &World, target: &ObjectRef, port_name: &str) -> Option<RetryConstraint> {
-    let held = in_force(world, Kind::XBackendTrafficPolicy, target, port_name)?;
-    match &held.object {
-        Object::XBackendTrafficPolicy(policy) => policy.spec.retry_constraint,
+/// What the standard's policy says that counts for a port.
+pub(super) fn standard<'w>(
+    world: &'w World,
+    target: &ObjectRef,
+    port_name: &str,
+) -> Option<&'w XBackendTrafficPolicy> {
+    match &in_force(world, Kind::XBackendTrafficPolicy, target, port_name)?.object {
+        Object::XBackendTrafficPolicy(policy) => Some(policy),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ use outrigger_model::route::{Action, Backend, BackendTarget, Forward, Route, Rou
 
 use super::attached::Attached;
 use super::route_policy::{self, Site};
+use super::session;
 use super::target::{PortOf, Target};
 use super::{grpc, http};
 use crate::world::World;
@@ -40,6 +41,7 @@ fn service_routes(world: &World, client_namespace: &str, port: PortOf<'_>) -> Ve
             vec![route_policy::apply(world, &Site::of_port(port), route)]
         }
     };
+    session::keep_at(world, port, &mut routes);
     // Beyond this a proxy refuses the whole configuration; status reports that the last ones are not in force.
     routes.truncate(MAX_ROUTES);
     routes

@@ -1,12 +1,17 @@
-//! Sessions: what a rule says in the words of Gateway API (GEP-1619), or a RoutePolicy in its own.
+//! Sessions: what a rule or the policy of a Service says in the words of Gateway API (GEP-1619), or a RoutePolicy in its own.
+//! Of these the RoutePolicy counts before the rule, and the rule before the policy of the Service that was dialled.
 
 use std::sync::Arc;
 
 use outrigger_model::route::{Action, Route};
 use outrigger_model::session::{SessionAffinity, SessionCarrier};
-use outrigger_resources::ObjectRef;
 use outrigger_resources::route::{CookieLifetime, SessionPersistence, SessionType};
 use outrigger_resources::route_policy;
+use outrigger_resources::{Kind, ObjectRef};
+
+use super::policy::standard;
+use super::target::PortOf;
+use crate::world::World;
 
 /// What names of sessions start with that nobody has chosen.
 const NAME_PREFIX: &str = "outrigger-session";
@@ -41,6 +46,20 @@ fn of_rule(persistence: &SessionPersistence, object: &ObjectRef, rule: usize) ->
         carrier,
         absolute_timeout: persistence.absolute_timeout,
         idle_timeout: persistence.idle_timeout,
+    }
+}
+
+/// Puts what the standard's policy of a Service says onto the routes there that say nothing of sessions themselves.
+pub(super) fn keep_at(world: &World, port: PortOf<'_>, routes: &mut [Route]) {
+    let Some(policy) = standard(world, &port.reference(), &port.port.name) else { return };
+    let Some(persistence) = &policy.spec.session_persistence else { return };
+    let meta = &policy.meta;
+    let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
+    let object = ObjectRef { kind: Kind::XBackendTrafficPolicy, namespace, name };
+    for route in routes {
+        if let Action::Forward(forward) = &mut route.action {
+            forward.session.get_or_insert_with(|| of_rule(persistence, &object, 0));
+        }
     }
 }
 

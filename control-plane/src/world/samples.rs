@@ -118,7 +118,10 @@ fn any_standard_policy() -> impl Strategy<Value = String> {
             let head = head(version, "XBackendTrafficPolicy", &ns, &name, "");
             let target = format!("[{{group: '', kind: Service, name: {target}}}]");
             let constraint = format!("{{budget: {{percent: {percent}}}}}");
-            format!("{head}spec: {{targetRefs: {target}, retryConstraint: {constraint}}}")
+            let session = format!("{{sessionName: s{percent}}}");
+            format!(
+                "{head}spec: {{targetRefs: {target}, retryConstraint: {constraint}, sessionPersistence: {session}}}"
+            )
         }),
     ]
 }

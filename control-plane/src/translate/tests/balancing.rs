@@ -150,4 +150,13 @@ fn sessions_are_those_of_the_rule_or_of_its_policy() {
     let over = route(", sessionPersistence: {sessionName: s}") + &policy("{cookie: {name: t, ttl: 1h}}");
     assert_eq!(sessions(&over), [session(cookie("t", hour), None, None)]);
     assert_eq!(sessions(&(route("") + &policy("{header: X-S}"))), [session(header, None, None)]);
+    let service_says = "apiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\n\
+                        metadata: {name: x, namespace: shop}\nspec: {targetRefs: [{group: '', kind: Service, name: reviews}], \
+                        sessionPersistence: {sessionName: of-service}}\n---\n";
+    let of_service = session(cookie("of-service", None), None, None);
+    for yaml in [service("reviews", 1), route("")] {
+        assert_eq!(sessions(&(yaml + service_says)), std::slice::from_ref(&of_service));
+    }
+    let of_rule = route(", sessionPersistence: {sessionName: s}") + service_says;
+    assert_eq!(sessions(&of_rule), [session(cookie("s", None), None, None)]);
 }
