@@ -7,6 +7,7 @@
 pub mod ca;
 pub mod explain;
 pub mod http;
+pub mod kubernetes;
 pub mod run;
 pub mod source;
 pub mod status;

@@ -1,0 +1,46 @@
+//! Names of our objects in a cluster. People script against them: changing one is a change of the product.
+
+/// The namespace that an installation lives in unless another is chosen.
+pub const DEFAULT_NAMESPACE: &str = "outrigger-system";
+/// The Deployment, Service, ServiceAccount, ClusterRole, ClusterRoleBinding, Role, RoleBinding and
+/// PodDisruptionBudget of the control plane.
+pub const CONTROL_PLANE: &str = "outrigger-control-plane";
+/// Who writes fields, as server-side apply has it.
+pub const FIELD_MANAGER: &str = "outrigger-control-plane";
+/// The Lease that the replica holds which writes status.
+pub const LEADER_LEASE: &str = "outrigger-control-plane-leader";
+/// The Secret with the root: `tls.crt`, `tls.key` and `ca.crt`, as cert-manager writes them.
+pub const ROOT_SECRET: &str = "outrigger-ca";
+/// The ConfigMap with the roots that workloads trust, in every namespace with meshed pods.
+pub const TRUST_BUNDLE: &str = "outrigger-trust-bundle";
+/// The key of [`TRUST_BUNDLE`] and of [`ROOT_SECRET`] that holds certificates of authorities.
+pub const AUTHORITIES_KEY: &str = "ca.crt";
+/// The MutatingWebhookConfiguration of the injector.
+pub const INJECTOR_WEBHOOK: &str = "outrigger-injector";
+/// The webhook of [`INJECTOR_WEBHOOK`] for namespaces that are labelled.
+pub const INJECT_NAMESPACE_WEBHOOK: &str = "namespace.inject.outrigger.dev";
+/// The webhook of [`INJECTOR_WEBHOOK`] for single pods that ask by annotation.
+pub const INJECT_POD_WEBHOOK: &str = "pod.inject.outrigger.dev";
+/// The ValidatingWebhookConfiguration of our kinds.
+pub const VALIDATOR_WEBHOOK: &str = "outrigger-validator";
+/// The webhook of [`VALIDATOR_WEBHOOK`].
+pub const VALIDATE_WEBHOOK: &str = "validate.outrigger.dev";
+
+/// The audience of the tokens that prove who a workload is.
+pub const TOKEN_AUDIENCE: &str = "outrigger";
+/// The audience of the tokens with which the control plane's JSON API is read from other hosts.
+pub const API_AUDIENCE: &str = "outrigger-api";
+
+/// The init container that programs packet redirection.
+pub const REDIRECT_CONTAINER: &str = "outrigger-redirect";
+/// The label of a namespace and the annotation of a pod that ask for a sidecar: `enabled` or `disabled`.
+pub const INJECT: &str = "outrigger.dev/inject";
+/// The annotation that the injector leaves on a pod: the version that was injected.
+pub const INJECTED: &str = "outrigger.dev/injected";
+
+/// The port of the control plane's Service for discovery and certificates, over TLS.
+pub const XDS_TLS_PORT: u16 = 15012;
+/// The port of metrics, health and the JSON API.
+pub const HTTP_PORT: u16 = 15014;
+/// The port of the webhooks in the control plane's pods; its Service has it as 443.
+pub const WEBHOOK_PORT: u16 = 15017;
