@@ -4,7 +4,7 @@
 //! `OUTRIGGER_<NAME>`; repeatable ones take a comma-separated list there.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -17,7 +17,10 @@ use outrigger_base::telemetry::logs::{DEFAULT_FILTER, LogFormat};
 use outrigger_model::endpoint::Locality;
 use outrigger_model::name::Destination;
 
+use crate::application::metrics::MetricsUrl;
+use crate::application::probes::Probes;
 use crate::redirect::RedirectArgs;
+use crate::wait::WaitArgs;
 
 /// The most worker threads.
 pub const MAX_WORKERS: usize = 256;
@@ -43,6 +46,8 @@ pub enum ProxyCommand {
     Run(Box<RunArgs>),
     /// Program the packet redirection of a pod (its init step)
     Redirect(RedirectArgs),
+    /// Wait until the proxy of this pod is ready, or for a time: for hooks of the pod
+    Wait(WaitArgs),
 }
 
 /// Flags of `run`.
@@ -102,6 +107,15 @@ pub struct RunArgs {
     /// A label of the workload: key=value
     #[arg(long, value_name = "KEY=VALUE", env = "OUTRIGGER_LABEL", value_delimiter = ',')]
     pub label: Vec<LabelFlag>,
+    /// The address of the workload, where others reach it; by default found out
+    #[arg(long, value_name = "IP", env = "OUTRIGGER_ADDRESS")]
+    pub address: Option<IpAddr>,
+    /// Where the application shows its own metrics, which are added to ours
+    #[arg(long, value_name = "URL", env = "OUTRIGGER_APPLICATION_METRICS")]
+    pub application_metrics: Option<MetricsUrl>,
+    /// Probes of the application that /app-health/CONTAINER/PROBE of the health server answers, as JSON
+    #[arg(long, value_name = "JSON", env = "OUTRIGGER_PROBES")]
+    pub probes: Option<Probes>,
     /// Written when the proxy is ready, as JSON
     #[arg(long, value_name = "FILE", env = "OUTRIGGER_READY_FILE")]
     pub ready_file: Option<PathBuf>,
@@ -230,7 +244,7 @@ fn parse_locality(text: &str) -> Result<Locality, String> {
 
 fn with_subcommand(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut line: Vec<OsString> = line.into_iter().collect();
-    let known = ["run", "redirect", "help", "-h", "--help", "-V", "--version"];
+    let known = ["run", "redirect", "wait", "help", "-h", "--help", "-V", "--version"];
     let first = line.get(1).map(|first| first.to_string_lossy());
     if !first.is_some_and(|first| known.contains(&&*first)) {
         line.insert(line.len().min(1), "run".into());

@@ -31,6 +31,7 @@ use crate::flags::{ProxyCli, ProxyCommand, RunArgs, Unrunnable};
 use crate::redirect;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{Name, Telemetry};
+use crate::wait;
 use crate::worker::{Drains, Interception, Shared};
 use workers::Workers;
 
@@ -66,6 +67,10 @@ pub fn run_command(command: ProxyCommand) -> ExitCode {
     match command {
         ProxyCommand::Run(args) => run_blocking(*args),
         ProxyCommand::Redirect(args) => match redirect::run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => error.report(PROGRAM),
+        },
+        ProxyCommand::Wait(args) => match wait::run(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => error.report(PROGRAM),
         },

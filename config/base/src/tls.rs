@@ -25,6 +25,7 @@ use crate::keys::{KeyError, parse_chain_pem};
 mod describe;
 mod known;
 mod origin;
+pub mod unverified;
 mod verify;
 
 pub use describe::{describe, describe_io};

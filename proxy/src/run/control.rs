@@ -119,9 +119,12 @@ fn identity(args: &RunArgs) -> Identity {
     }
 }
 
-/// Where others reach this workload: the first `--inbound`, otherwise the address from which the control plane is
-/// reached.
-fn own_address(args: &RunArgs) -> IpAddr {
+/// Where others reach this workload: `--address`, the first `--inbound`, otherwise the address from which the control
+/// plane is reached.
+pub(super) fn own_address(args: &RunArgs) -> IpAddr {
+    if let Some(address) = args.address {
+        return address;
+    }
     let explicit = args.inbound.iter().map(|inbound| inbound.listen.ip()).find(|ip| !ip.is_unspecified());
     explicit.or_else(|| address_towards(args)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }

@@ -13,6 +13,8 @@ use outrigger_base::lifecycle::supervisor::Supervisor;
 use tokio::sync::watch;
 
 use crate::admin::{Admin, router};
+use crate::application::metrics::merged;
+use crate::application::probes;
 use crate::flags::RunArgs;
 
 /// How long answers of these servers may take at the end.
@@ -34,11 +36,16 @@ impl Servers {
         supervisor: &mut Supervisor,
     ) -> Result<Self, ExitError> {
         let (trigger, drain) = drain::new(END_TIMEOUT);
-        let metrics = metrics_router(admin.shared.telemetry.registry().clone(), None);
+        let application = args.application_metrics.clone().map(merged);
+        let metrics = metrics_router(admin.shared.telemetry.registry().clone(), application);
+        let mut health = health_router(readiness);
+        if let Some(probes) = args.probes.clone() {
+            health = health.merge(probes::router(probes, super::control::own_address(args)));
+        }
         let mut starter = Starter { drain, supervisor };
         Ok(Self {
             metrics: starter.start(args.metrics, ("metrics", "--metrics"), metrics).await?,
-            health: starter.start(args.health, ("health", "--health"), health_router(readiness)).await?,
+            health: starter.start(args.health, ("health", "--health"), health).await?,
             admin: starter.start(args.admin, ("admin", "--admin"), router(admin)).await?,
             trigger,
         })
