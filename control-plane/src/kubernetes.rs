@@ -4,5 +4,6 @@
 //! The control plane, the injector, `outrigger install` and `outrigger check` read the same words here, so that none of
 //! them can be renamed for one and not for the other.
 
+pub(crate) mod calls;
 pub mod names;
 pub mod rbac;

@@ -12,7 +12,7 @@ use outrigger_base::lifecycle::drain::{self, Drain, DrainTrigger};
 use outrigger_base::lifecycle::exit::ExitError;
 use outrigger_base::lifecycle::supervisor::Supervisor;
 use outrigger_base::lifecycle::{descriptors, ready, signals};
-use outrigger_base::telemetry::logs::{self, LogFormat, LogOptions};
+use outrigger_base::telemetry::logs::{self, LogOptions};
 use outrigger_base::telemetry::metrics::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -25,14 +25,21 @@ use crate::ca::store::Store;
 use crate::ca::{Authority, CertificateService};
 use crate::http;
 use crate::http::meters::Meters;
+use crate::source::Update;
 use crate::token::TokenKeys;
 use crate::token::gate::Gate;
 use crate::xds::{Discovery, Hub};
 use changes::{Changes, Reporter, Source};
+use cluster::Cluster;
+use options::Origin;
 use serve::Security;
 
 mod changes;
+mod cluster;
+mod options;
 pub(crate) mod serve;
+
+pub use options::{ClusterOptions, Options, data_dir};
 
 /// How long streams and calls may take to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,41 +53,6 @@ const MAX_CSR_CALL_BYTES: usize = 64 * 1024;
 /// The name of the program in messages.
 const PROGRAM: &str = "outrigger-control-plane";
 
-/// Flags of the control plane.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Options {
-    /// Directory of YAML files that describe the mesh; watched for changes.
-    #[arg(long, value_name = "DIR", env = "OUTRIGGER_CONFIG")]
-    pub config: PathBuf,
-    /// Directory for the root key and other state [default: $XDG_STATE_HOME/outrigger or ~/.local/state/outrigger].
-    #[arg(long, value_name = "DIR", env = "OUTRIGGER_DATA")]
-    pub data: Option<PathBuf>,
-    /// Address of discovery and certificates without TLS; callers from loopback need no token.
-    #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_XDS", default_value = "127.0.0.1:15010")]
-    pub xds: SocketAddr,
-    /// Address of discovery and certificates with TLS, for example 0.0.0.0:15012; off unless given.
-    #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_XDS_TLS")]
-    pub xds_tls: Option<SocketAddr>,
-    /// Host name or address by which proxies dial the TLS port; repeatable.
-    #[arg(long, value_name = "NAME", env = "OUTRIGGER_TLS_NAME", value_delimiter = ',')]
-    pub tls_name: Vec<String>,
-    /// Address of metrics, health and the JSON API.
-    #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_HTTP", default_value = "127.0.0.1:15014")]
-    pub http: SocketAddr,
-    /// File that is written when the control plane is ready, with its addresses as JSON.
-    #[arg(long, value_name = "FILE", env = "OUTRIGGER_READY_FILE")]
-    pub ready_file: Option<PathBuf>,
-    /// Open file descriptor that gets the same line.
-    #[arg(long, value_name = "N", env = "OUTRIGGER_READY_FD")]
-    pub ready_fd: Option<i32>,
-    /// Log format: auto (text on a terminal, JSON otherwise), text or json.
-    #[arg(long, value_name = "FORMAT", env = "OUTRIGGER_LOG_FORMAT", default_value = "auto")]
-    pub log_format: LogFormat,
-    /// Log level, or a list of target=level.
-    #[arg(long, value_name = "FILTER", env = "OUTRIGGER_LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
-}
-
 /// The line of `--ready-file`. Keys are stable.
 #[derive(Debug, Serialize)]
 struct Ready {
@@ -88,6 +60,8 @@ struct Ready {
     xds: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     xds_tls: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook: Option<SocketAddr>,
     http: SocketAddr,
 }
 
@@ -95,6 +69,7 @@ struct Ready {
 struct Ports {
     xds: TcpListener,
     xds_tls: Option<TcpListener>,
+    webhook: Option<TcpListener>,
     http: TcpListener,
 }
 
@@ -102,6 +77,13 @@ struct Ports {
 struct Secrets {
     authority: Arc<Authority>,
     tokens: Arc<TokenKeys>,
+}
+
+/// What the control plane stands on: where objects come from, keys, and in a cluster its API.
+struct Foundation {
+    source: Source,
+    secrets: Secrets,
+    cluster: Option<Cluster>,
 }
 
 /// Runs the control plane with a runtime and logs of its own until SIGTERM or SIGINT; the exit code for `main`.
@@ -112,32 +94,24 @@ pub fn run_blocking(options: Options) -> ExitCode {
     }
 }
 
-/// The data directory to use: the one given, or the one in the user's state home.
-pub fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, ExitError> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    given
-        .or_else(|| absolute("XDG_STATE_HOME").map(|home| home.join("outrigger")))
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state/outrigger")))
-        .ok_or_else(|| {
-            ExitError::usage("there is no home directory for state; give a directory with --data DIR")
-        })
-}
-
 /// Runs the control plane until `shutdown` resolves, then lets streams end. Logs are the caller's.
 ///
 /// # Errors
 ///
 /// When it cannot start, or when a part of it fails.
 pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), ExitError> {
-    let secrets = open_data(data_dir(options.data.clone())?).await?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    let (updates, received) = mpsc::channel(MAX_UPDATES);
+    let foundation = tokio::select! {
+        foundation = Foundation::open(&options, updates) => foundation?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let Foundation { mut source, secrets, cluster } = foundation;
     let ports = Ports::open(&options).await?;
     let (trigger, drain) = drain::new(DRAIN_TIMEOUT);
     let mut supervisor = Supervisor::new(drain.clone());
 
-    let (updates, received) = mpsc::channel(MAX_UPDATES);
-    let mut source = Source::new(options.config.clone(), updates);
-    let mut changes = Changes::new(received);
-    let mut shutdown = std::pin::pin!(shutdown);
+    let mut changes = Changes::new(received, &options.cluster.mesh_namespace);
     let world = tokio::select! {
         world = changes.first() => world,
         error = source.failure() => return Err(ExitError::failure(error)),
@@ -153,6 +127,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let pushing = (hub.clone(), drain.clone());
     supervisor.spawn("push", async move { never_fails(pushing.0.run(pushing.1)).await });
 
+    if let Some(cluster) = &cluster {
+        tracing::info!(namespace = %cluster.namespace, "configured by a cluster");
+    }
     let program = Program { hub, registry, meters, secrets, drain };
     let ready = ports.ready()?;
     let (readiness, http) = program.serve(ports, &options, &mut supervisor)?;
@@ -205,6 +182,22 @@ async fn open_data(dir: PathBuf) -> Result<Secrets, ExitError> {
     }
 }
 
+impl Foundation {
+    async fn open(options: &Options, updates: mpsc::Sender<Update>) -> Result<Self, ExitError> {
+        match options.origin()? {
+            Origin::Directory(directory) => {
+                let secrets = open_data(data_dir(options.data.clone())?).await?;
+                Ok(Self { source: Source::directory(directory, updates), secrets, cluster: None })
+            }
+            Origin::Kubernetes => {
+                let cluster = Cluster::open(&options.cluster).await?;
+                cluster.is_the_only_one().await?;
+                Err(ExitError::failure("--kubernetes: this version reads directories only; use --config DIR"))
+            }
+        }
+    }
+}
+
 /// Lets streams end, then the port that shows how they do.
 async fn finish(trigger: DrainTrigger, http: DrainTrigger) {
     let drained = trigger.drain_and_wait().await;
@@ -226,8 +219,12 @@ impl Ports {
             Some(address) => Some(admin::bind(address, "--xds-tls").await.map_err(ExitError::failure)?),
             None => None,
         };
+        let webhook = match options.webhook {
+            Some(address) => Some(admin::bind(address, "--webhook").await.map_err(ExitError::failure)?),
+            None => None,
+        };
         let http = admin::bind(options.http, "--http").await.map_err(ExitError::failure)?;
-        Ok(Self { xds, xds_tls, http })
+        Ok(Self { xds, xds_tls, webhook, http })
     }
 
     fn ready(&self) -> Result<Ready, ExitError> {
@@ -236,6 +233,7 @@ impl Ports {
             pid: std::process::id(),
             xds: address(&self.xds)?,
             xds_tls: self.xds_tls.as_ref().map(address).transpose()?,
+            webhook: self.webhook.as_ref().map(address).transpose()?,
             http: address(&self.http)?,
         })
     }
@@ -263,7 +261,7 @@ impl Program {
         let plain = (routes.clone(), drain.clone());
         supervisor.spawn("xds", never_fails(serve::serve(ports.xds, Security::Plaintext, plain.0, plain.1)));
         if let Some(listener) = ports.xds_tls {
-            let tls = ServingTls::new(self.secrets.authority, &options.tls_name, SystemTime::now());
+            let tls = ServingTls::new(self.secrets.authority, &options.tls_names(), SystemTime::now());
             let tls = Security::Tls(Box::new(tls.map_err(ExitError::usage)?));
             supervisor.spawn("xds-tls", never_fails(serve::serve(listener, tls, routes, drain)));
         }

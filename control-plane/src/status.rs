@@ -114,7 +114,7 @@ fn findings(world: &World) -> Vec<ObjectStatus> {
                     &services::Described { workload, trust_domain: &trust_domain },
                 ));
             }
-            Object::MeshConfig(mesh) => statuses.push(policies::mesh_config(held, mesh)),
+            Object::MeshConfig(mesh) => statuses.push(policies::mesh_config(world, held, mesh)),
             Object::Namespace(_) | Object::Pod(_) => {}
             Object::ServiceAccount(_) | Object::ConfigMap(_) | Object::ReferenceGrant(_) => {}
         }

@@ -28,14 +28,14 @@ pub(crate) use index::{
     policy_targets, route_parents, route_policy_target,
 };
 
+use crate::kubernetes::names::DEFAULT_NAMESPACE;
 use shared_map::{SharedMap, SharedSets};
 
-/// The namespace of the one [`MeshConfig`] that counts.
-pub const MESH_NAMESPACE: &str = "outrigger-system";
-
 /// One immutable picture of all objects.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct World {
+    /// The namespace of the one [`MeshConfig`] that counts.
+    namespace: Arc<str>,
     objects: SharedMap<Arc<ObjectRef>, Arc<Held>>,
     index: SharedSets<Term, Arc<ObjectRef>>,
     problems: Arc<[Problem]>,
@@ -58,7 +58,25 @@ pub struct Held {
     pub age: Age,
 }
 
+impl Default for World {
+    /// An empty picture of a mesh in the usual namespace.
+    fn default() -> Self {
+        Self::of_mesh(DEFAULT_NAMESPACE)
+    }
+}
+
 impl World {
+    /// An empty picture of the mesh whose control plane lives in `namespace`.
+    pub fn of_mesh(namespace: &str) -> Self {
+        let (objects, index) = (SharedMap::default(), SharedSets::default());
+        Self { namespace: namespace.into(), objects, index, problems: Arc::default() }
+    }
+
+    /// The namespace of the control plane, in which the mesh's own configuration counts.
+    pub fn mesh_namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// The picture after some changes, and what they may have altered. Of several changes to one object the last counts.
     pub fn apply(&self, changes: Vec<Change>) -> (World, Changed) {
         let mut next = self.clone();
@@ -131,7 +149,7 @@ impl World {
 
     /// What the whole mesh agrees on, if somebody said so.
     pub fn mesh_config(&self) -> Option<&MeshConfig> {
-        match &self.get(&reference(Kind::MeshConfig, MESH_NAMESPACE, MESH_CONFIG_NAME))?.object {
+        match &self.get(&reference(Kind::MeshConfig, &self.namespace, MESH_CONFIG_NAME))?.object {
             Object::MeshConfig(mesh) => Some(mesh),
             _ => None,
         }

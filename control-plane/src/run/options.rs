@@ -1,0 +1,177 @@
+//! Flags of the control plane, and what follows from them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use outrigger_base::lifecycle::exit::ExitError;
+use outrigger_base::telemetry::logs::LogFormat;
+
+use crate::ca::serving;
+use crate::kubernetes::names::DEFAULT_NAMESPACE;
+
+/// Flags of the control plane. The configuration comes from a directory or from a cluster; one of both is needed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Directory of YAML files that describe the mesh; watched for changes.
+    #[arg(long, value_name = "DIR", env = "OUTRIGGER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Take everything from a Kubernetes cluster: objects, the root key, and the proof of who a workload is.
+    #[arg(long, env = "OUTRIGGER_KUBERNETES", value_parser = FalseyValueParser::new())]
+    pub kubernetes: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a flattened group has no help of its own")]
+    pub cluster: ClusterOptions,
+    /// Directory for the root key and other state, with --config [default: $XDG_STATE_HOME/outrigger or ~/.local/state/outrigger].
+    #[arg(long, value_name = "DIR", env = "OUTRIGGER_DATA")]
+    pub data: Option<PathBuf>,
+    /// Address of discovery and certificates without TLS; callers from loopback need no token.
+    #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_XDS", default_value = "127.0.0.1:15010")]
+    pub xds: SocketAddr,
+    /// Address of discovery and certificates with TLS, for example 0.0.0.0:15012; off unless given.
+    #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_XDS_TLS")]
+    pub xds_tls: Option<SocketAddr>,
+    /// Host name or address by which proxies dial the TLS port; repeatable.
+    #[arg(long, value_name = "NAME", env = "OUTRIGGER_TLS_NAME", value_delimiter = ',')]
+    pub tls_name: Vec<String>,
+    /// Address of the webhooks /inject and /validate over HTTPS, for example 0.0.0.0:15017; off unless given.
+    #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_WEBHOOK")]
+    pub webhook: Option<SocketAddr>,
+    /// Address of metrics, health and the JSON API.
+    #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_HTTP", default_value = "127.0.0.1:15014")]
+    pub http: SocketAddr,
+    /// File that is written when the control plane is ready, with its addresses as JSON.
+    #[arg(long, value_name = "FILE", env = "OUTRIGGER_READY_FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Open file descriptor that gets the same line.
+    #[arg(long, value_name = "N", env = "OUTRIGGER_READY_FD")]
+    pub ready_fd: Option<i32>,
+    /// Log format: auto (text on a terminal, JSON otherwise), text or json.
+    #[arg(long, value_name = "FORMAT", env = "OUTRIGGER_LOG_FORMAT", default_value = "auto")]
+    pub log_format: LogFormat,
+    /// Log level, or a list of target=level.
+    #[arg(long, value_name = "FILTER", env = "OUTRIGGER_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// Flags that say which cluster, and which part of it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ClusterOptions {
+    /// File that says where the cluster is and who we are, with --kubernetes [default: the pod's own service account,
+    /// else what kubectl would use].
+    #[arg(long, value_name = "FILE", env = "OUTRIGGER_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the control plane: of its Secret with the root, its Lease, and the MeshConfig that counts.
+    #[arg(long, value_name = "NAMESPACE", env = "OUTRIGGER_MESH_NAMESPACE", default_value = DEFAULT_NAMESPACE)]
+    pub mesh_namespace: String,
+    /// Namespaces whose objects count, separated by commas, beside the control plane's own [default: all].
+    #[arg(long, value_name = "NAMESPACES", env = "OUTRIGGER_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// Labels of the namespaces whose objects count, like mesh=yes,team=shop; all of them must be there.
+    #[arg(long, value_name = "LABELS", env = "OUTRIGGER_NAMESPACE_SELECTOR", value_delimiter = ',')]
+    pub namespace_selector: Vec<String>,
+}
+
+/// Where objects come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// YAML files.
+    Directory(PathBuf),
+    /// The API of a cluster.
+    Kubernetes,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self {
+            kubeconfig: None,
+            mesh_namespace: DEFAULT_NAMESPACE.to_owned(),
+            watch_namespaces: Vec::new(),
+            namespace_selector: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Where objects come from; an error of usage unless exactly one place is named.
+    pub(super) fn origin(&self) -> Result<Origin, ExitError> {
+        match (&self.config, self.kubernetes) {
+            (Some(directory), false) => Ok(Origin::Directory(directory.clone())),
+            (None, true) => Ok(Origin::Kubernetes),
+            (None, false) => Err(ExitError::usage(
+                "say where the configuration comes from: --config DIR for a directory of YAML files, or --kubernetes \
+                 for a cluster",
+            )),
+            (Some(_), true) => Err(ExitError::usage(
+                "--config and --kubernetes exclude each other; the configuration comes from one of both",
+            )),
+        }
+    }
+
+    /// Names and addresses of the TLS ports: those of the Service in the control plane's namespace, and the given ones.
+    pub(super) fn tls_names(&self) -> Vec<String> {
+        let usual = serving::service_names(&self.cluster.mesh_namespace);
+        usual.into_iter().chain(self.tls_name.iter().cloned()).collect()
+    }
+}
+
+/// The data directory to use: the one given, or the one in the user's state home.
+pub fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, ExitError> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    given
+        .or_else(|| absolute("XDG_STATE_HOME").map(|home| home.join("outrigger")))
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state/outrigger")))
+        .ok_or_else(|| {
+            ExitError::usage("there is no home directory for state; give a directory with --data DIR")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(flags: &[&str]) -> Options {
+        Cli::try_parse_from(["run"].iter().chain(flags)).unwrap().options
+    }
+
+    #[test]
+    fn flags_are_read_with_their_defaults() {
+        let options = options(&["--config", "mesh", "--tls-name", "a,b"]);
+        assert_eq!((options.xds.to_string().as_str(), options.xds_tls), ("127.0.0.1:15010", None));
+        assert_eq!((options.http.to_string().as_str(), options.tls_name.len()), ("127.0.0.1:15014", 2));
+        assert_eq!((options.webhook, options.cluster.mesh_namespace.as_str()), (None, DEFAULT_NAMESPACE));
+        assert_eq!(options.origin().unwrap(), Origin::Directory("mesh".into()));
+    }
+
+    #[test]
+    fn the_configuration_comes_from_exactly_one_place() {
+        assert_eq!(options(&["--kubernetes"]).origin().unwrap(), Origin::Kubernetes);
+        for flags in [&[][..], &["--kubernetes", "--config", "mesh"]] {
+            let error = options(flags).origin().unwrap_err();
+            let line = error.to_string();
+            assert!(
+                line.contains("--config") && line.contains("--kubernetes") && error.code() == 2,
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_service_of_the_chosen_namespace_is_a_name_of_the_tls_ports() {
+        let names = options(&["--kubernetes", "--mesh-namespace", "mesh", "--tls-name", "a"]).tls_names();
+        for name in
+            ["outrigger-control-plane.mesh.svc", "outrigger-control-plane.mesh.svc.cluster.local", "a"]
+        {
+            assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
+        }
+        assert!(!names.iter().any(|name| name.contains("outrigger-system")), "{names:?}");
+    }
+}
