@@ -2,11 +2,12 @@
 //!
 //! A change goes through the modules in this order: a `source` sees it, the `world` takes it in, `translate` says what
 //! it means for the data plane, `xds` tells the proxies. `ca` and `token` give workloads their identity. `run` puts it
-//! all together.
+//! all together. `injector` puts sidecars into pods; it shares nothing with that path.
 
 pub mod ca;
 pub mod explain;
 pub mod http;
+pub mod injector;
 pub mod kubernetes;
 pub mod run;
 pub mod source;

@@ -31,12 +31,34 @@ pub const TOKEN_AUDIENCE: &str = "outrigger";
 /// The audience of the tokens with which the control plane's JSON API is read from other hosts.
 pub const API_AUDIENCE: &str = "outrigger-api";
 
+/// The image of the sidecar and of the redirect step, without its tag.
+pub const PROXY_IMAGE: &str = "outrigger/outrigger-proxy";
+
+/// The container that is the sidecar.
+pub use outrigger_resources::kubernetes::PROXY_CONTAINER;
 /// The init container that programs packet redirection.
 pub const REDIRECT_CONTAINER: &str = "outrigger-redirect";
 /// The label of a namespace and the annotation of a pod that ask for a sidecar: `enabled` or `disabled`.
 pub const INJECT: &str = "outrigger.dev/inject";
 /// The annotation that the injector leaves on a pod: the version that was injected.
 pub const INJECTED: &str = "outrigger.dev/injected";
+/// The volume of a pod with the token that proves who it is.
+pub const TOKEN_VOLUME: &str = "outrigger-token";
+/// The volume of a pod with the roots that it trusts.
+pub const TRUST_BUNDLE_VOLUME: &str = "outrigger-trust-bundle";
+/// The volume of a pod with the last good configuration of its sidecar.
+pub const STATE_VOLUME: &str = "outrigger-state";
+/// The name of the sidecar's port for metrics, by which a PodMonitor finds it.
+pub const METRICS_PORT_NAME: &str = "proxy-metrics";
+
+/// The ports of a sidecar: admin, captured outbound and inbound connections, metrics, health.
+pub const PROXY_PORTS: [u16; 5] = [15000, 15001, 15006, PROXY_METRICS_PORT, PROXY_HEALTH_PORT];
+/// The port of a sidecar's metrics, the application's merged in.
+pub const PROXY_METRICS_PORT: u16 = 15020;
+/// The port on which a sidecar and its application say how they are.
+pub const PROXY_HEALTH_PORT: u16 = 15021;
+/// The user and group id of the sidecar, whose traffic is never redirected.
+pub const PROXY_UID: i64 = 1337;
 
 /// The port of the control plane's Service for discovery and certificates, over TLS.
 pub const XDS_TLS_PORT: u16 = 15012;
