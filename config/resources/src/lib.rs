@@ -6,6 +6,7 @@
 
 pub mod backend_policy;
 pub mod backend_tls_policy;
+pub mod crd;
 pub mod external_service;
 mod field;
 pub mod inbound_policy;
@@ -21,5 +22,5 @@ pub mod workload;
 pub mod x_backend_traffic_policy;
 
 pub use object::{Kind, Meta, Object, ObjectRef, select};
-pub use parse::{parse_value, parse_yaml};
+pub use parse::{parse_value, parse_yaml, yaml_values};
 pub use problem::{Effect, Location, Parsed, Problem, Severity, Sourced};

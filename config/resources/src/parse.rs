@@ -46,6 +46,21 @@ pub fn parse_yaml(file: &str, text: &str) -> Parsed {
     reader.finish(&file)
 }
 
+/// The documents of a text as they are written, whatever they are; empty ones are left out.
+///
+/// # Errors
+///
+/// The first place that is not YAML, and why.
+pub fn yaml_values(text: &str) -> Result<Vec<Value>, String> {
+    let values = yaml::documents(text).map(|document| match document {
+        Ok(document) => Ok(document.root.to_value()),
+        Err(Unreadable { position, message }) => {
+            Err(format!("{}:{}: {message}", position.line, position.column))
+        }
+    });
+    values.filter(|value| !matches!(value, Ok(Value::Null))).collect()
+}
+
 /// Reads a JSON value, an object or a list of objects. `location` is what problems say for all of it.
 pub fn parse_value(value: Value, location: &Location) -> Parsed {
     let mut reader = Reader::default();

@@ -16,6 +16,7 @@ fn check(text: &str, expected: &str) -> Parsed {
     let found: Vec<String> = parsed.problems.iter().map(ToString::to_string).collect();
     let wanted: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     assert_eq!(found, wanted, "\n{}", found.join("\n"));
+    crate::crd::tests::check_accepts(text);
     parsed
 }
 
