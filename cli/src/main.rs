@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod completion;
 mod demo;
 mod explain;
+mod install;
 mod offline;
 mod output;
 mod status;
@@ -39,6 +40,8 @@ enum Command {
     Validate(validate::Args),
     /// Says what would become of a request, and why, from YAML files alone.
     Explain(explain::Args),
+    /// Prints the objects of an installation in Kubernetes, for kubectl apply.
+    Install(install::Args),
     /// Makes tokens for workloads on plain hosts.
     Token(token::Args),
     /// Prints a completion script for a shell.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Status(args) => report(status::main(&args)),
         Command::Validate(args) => validate::main(&args),
         Command::Explain(args) => explain::main(&args),
+        Command::Install(args) => report(install::main(&args)),
         Command::Token(args) => report(token::main(&args)),
         Command::Completion(args) => {
             completion::main(&args, &mut Cli::command());

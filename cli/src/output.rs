@@ -28,6 +28,11 @@ pub(crate) fn print<T: Serialize>(
         Format::Json => serde_json::to_string_pretty(data)? + "\n",
         Format::Yaml => yaml(&serde_json::to_value(data).context("the data cannot be shown")?),
     };
+    write(&text)
+}
+
+/// Writes a text to standard output as it is.
+pub(crate) fn write(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // Whoever reads has seen enough: `outrigger status | head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -44,7 +49,8 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-fn yaml(value: &serde_json::Value) -> String {
+/// A value as a document of YAML.
+pub(crate) fn yaml(value: &serde_json::Value) -> String {
     let mut text = String::new();
     write_yaml(&mut text, value, 0);
     text
@@ -87,7 +93,7 @@ fn write_nested(text: &mut String, value: &serde_json::Value, indent: usize) {
 
 /// A scalar as JSON writes it, which YAML reads the same; plain words go without quotes.
 fn scalar(value: &serde_json::Value) -> String {
-    const RESERVED: [&str; 8] = ["true", "false", "null", "yes", "no", "on", "off", "y"];
+    const RESERVED: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     let plain = |text: &str| {
         text.starts_with(|c: char| c.is_ascii_alphabetic())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'))

@@ -23,8 +23,10 @@ pub const INJECT_NAMESPACE_WEBHOOK: &str = "namespace.inject.outrigger.dev";
 pub const INJECT_POD_WEBHOOK: &str = "pod.inject.outrigger.dev";
 /// The ValidatingWebhookConfiguration of our kinds.
 pub const VALIDATOR_WEBHOOK: &str = "outrigger-validator";
-/// The webhook of [`VALIDATOR_WEBHOOK`].
+/// The webhook of [`VALIDATOR_WEBHOOK`] for all kinds but MeshConfig.
 pub const VALIDATE_WEBHOOK: &str = "validate.outrigger.dev";
+/// The webhook of [`VALIDATOR_WEBHOOK`] for MeshConfig, which an installation applies before there is a control plane.
+pub const VALIDATE_MESH_CONFIG_WEBHOOK: &str = "mesh-config.validate.outrigger.dev";
 
 /// The audience of the tokens that prove who a workload is.
 pub const TOKEN_AUDIENCE: &str = "outrigger";
