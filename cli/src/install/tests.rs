@@ -48,25 +48,6 @@ fn the_control_plane_is_all_that_a_restricted_namespace_asks_for() {
 }
 
 #[test]
-fn the_control_plane_understands_its_own_line() {
-    #[derive(Parser)]
-    struct ControlPlane {
-        #[command(flatten)]
-        options: outrigger_control_plane::run::Options,
-    }
-    for words in ["", "--listen ::"] {
-        let objects = objects(&settings(words));
-        let args = pod(&objects)["containers"][0]["args"].as_array().unwrap().clone();
-        let line = args.iter().map(|word| word.as_str().unwrap().to_owned());
-        let parsed = ControlPlane::try_parse_from(std::iter::once("x".to_owned()).chain(line));
-        let options = parsed.unwrap_or_else(|error| panic!("{error}")).options;
-        assert_eq!(options.http.port(), names::HTTP_PORT);
-        assert_eq!(options.xds_tls.map(|address| address.port()), Some(names::XDS_TLS_PORT));
-        assert!(options.xds.ip().is_loopback());
-    }
-}
-
-#[test]
 fn every_port_of_the_service_is_one_of_the_container() {
     let objects = objects(&settings(""));
     let ports = pod(&objects)["containers"][0]["ports"].as_array().unwrap();
