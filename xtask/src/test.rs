@@ -22,7 +22,10 @@ const ALL: &str = "OUTRIGGER_TEST_ALL";
 /// Fetches what is missing, builds, tests, and says on the last line what ran.
 pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let started = Instant::now();
-    let versions = counterparts::fetch(workspace)?;
+    let mut versions = counterparts::fetch(workspace)?;
+    if args.all {
+        versions = format!("{versions}; {}", counterparts::fetch_kubernetes(workspace)?);
+    }
     build(workspace)?;
     let (tally, status) = test(workspace, args)?;
     println!("{}", closing_line(args, &tally, started.elapsed()));

@@ -31,6 +31,11 @@ impl Workspace {
         self.target.join("counterparts")
     }
 
+    /// The Go module that names the versions of Kubernetes and its companions.
+    pub(crate) fn kube_module(&self) -> PathBuf {
+        self.root.join("tests/kube")
+    }
+
     /// A program that cargo has built in release.
     pub(crate) fn released(&self, program: &str) -> PathBuf {
         self.target.join("release").join(program)
