@@ -7,3 +7,7 @@
 pub(crate) mod calls;
 pub mod names;
 pub mod rbac;
+pub(crate) mod timed;
+
+#[cfg(test)]
+pub(crate) mod fake;

@@ -2,17 +2,20 @@
 //!
 //! A change goes through the modules in this order: a `source` sees it, the `world` takes it in, `translate` says what
 //! it means for the data plane, `xds` tells the proxies. `ca` and `token` give workloads their identity. `run` puts it
-//! all together. `injector` puts sidecars into pods; it shares nothing with that path.
+//! all together. In a cluster the replica that `leader` elects tells users what became of their objects (`writer`), and
+//! `injector` puts sidecars into pods; it shares nothing with that path.
 
 pub mod ca;
 pub mod explain;
 pub mod http;
 pub mod injector;
 pub mod kubernetes;
+pub mod leader;
 pub mod run;
 pub mod source;
 pub mod status;
 pub mod token;
 pub mod translate;
 pub mod world;
+pub mod writer;
 pub mod xds;

@@ -129,6 +129,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 
     if let Some(cluster) = &cluster {
         tracing::info!(namespace = %cluster.namespace, "configured by a cluster");
+        let writer = cluster.writer(hub.clone(), secrets.authority.root().pem());
+        supervisor.spawn("writer", never_fails(writer.run(drain.clone())));
     }
     let program = Program { hub, registry, meters, secrets, drain };
     let ready = ports.ready()?;

@@ -8,10 +8,13 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use outrigger_base::lifecycle::exit::ExitError;
+use tokio::sync::watch;
 
 use super::options::ClusterOptions;
 use crate::kubernetes::calls;
-use crate::kubernetes::names::INJECTOR_WEBHOOK;
+use crate::kubernetes::names::{self, INJECTOR_WEBHOOK};
+use crate::writer::{Installation, Writer};
+use crate::xds::Hub;
 
 /// How long a connection to the API may be silent. Longer than a watch, which the API ends by itself, so that an API
 /// that vanished without a word is noticed.
@@ -38,6 +41,16 @@ impl Cluster {
             ExitError::failure(format_args!("the Kubernetes API cannot be called: {error}"))
         })?;
         Ok(Self { client, namespace: options.mesh_namespace.as_str().into() })
+    }
+
+    /// What writes into the cluster, once this replica is elected to. `authorities` is what workloads trust, as PEM.
+    pub(super) fn writer(&self, hub: Arc<Hub>, authorities: &str) -> Writer {
+        // Kubernetes gives a pod's containers its name.
+        let replica = std::env::var("HOSTNAME").unwrap_or_else(|_| names::CONTROL_PLANE.to_owned());
+        let (_, authorities) = watch::channel(Arc::from(authorities));
+        let installation =
+            Installation { namespace: self.namespace.clone(), replica: replica.into(), authorities };
+        Writer::new(self.client.clone(), hub, installation)
     }
 
     /// Refuses to be the second control plane of a cluster: both would inject, and write the same status.
