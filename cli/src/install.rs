@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::output;
 
 mod deployment;
+#[cfg(test)]
+mod generated;
 mod metadata;
 mod monitoring;
 mod objects;
@@ -173,6 +175,18 @@ impl Flags {
             priority_class: self.priority_class.clone(),
             extras: wanted.into_iter().filter_map(|(wanted, extra)| wanted.then_some(extra)).collect(),
         }
+    }
+}
+
+impl Flags {
+    /// Everything that an installation in their namespace may have been given, of kinds that every cluster knows.
+    pub(crate) fn everything(&self) -> Settings {
+        let mut settings = self.settings();
+        settings.availability = Availability::High;
+        if !settings.extras.contains(&Extra::NetworkPolicy) {
+            settings.extras.push(Extra::NetworkPolicy);
+        }
+        settings
     }
 }
 

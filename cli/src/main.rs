@@ -13,6 +13,8 @@ mod offline;
 mod output;
 mod status;
 mod token;
+mod uninstall;
+mod upgrade;
 mod validate;
 
 #[global_allocator]
@@ -42,6 +44,10 @@ enum Command {
     Explain(explain::Args),
     /// Prints the objects of an installation in Kubernetes, for kubectl apply.
     Install(install::Args),
+    /// Checks a running installation and prints the objects of this version, for kubectl apply.
+    Upgrade(upgrade::Args),
+    /// Prints the objects of an installation, for kubectl delete.
+    Uninstall(uninstall::Args),
     /// Makes tokens for workloads on plain hosts.
     Token(token::Args),
     /// Prints a completion script for a shell.
@@ -71,6 +77,8 @@ fn main() -> ExitCode {
         Command::Validate(args) => validate::main(&args),
         Command::Explain(args) => explain::main(&args),
         Command::Install(args) => report(install::main(&args)),
+        Command::Upgrade(args) => report(upgrade::main(&args)),
+        Command::Uninstall(args) => report(uninstall::main(&args)),
         Command::Token(args) => report(token::main(&args)),
         Command::Completion(args) => {
             completion::main(&args, &mut Cli::command());

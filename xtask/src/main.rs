@@ -7,6 +7,7 @@ mod bench;
 mod checks;
 mod counterparts;
 mod gate;
+mod generate;
 mod micro;
 mod shell;
 mod test;
@@ -43,6 +44,8 @@ enum Task {
     Bench(BenchArgs),
     /// Count the instructions of one request, and fail when they are more than 5 % above benches/gate.toml.
     Gate(GateArgs),
+    /// Write the files under deploy/ that are made of code: CRDs, rights and manifests.
+    Generate,
 }
 
 /// What `cargo xtask test` can be told.
@@ -119,5 +122,6 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(args) if args.micro => micro::run(&workspace),
         Task::Bench(args) => bench::run(&workspace, &args),
         Task::Gate(args) => gate::run(&workspace, &args),
+        Task::Generate => generate::run(&workspace),
     }
 }

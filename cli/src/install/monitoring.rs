@@ -1,12 +1,11 @@
 //! What the Prometheus Operator scrapes.
 
+use outrigger_control_plane::kubernetes::names;
 use serde_json::{Value, json};
 
 use super::metadata;
 
 const API_VERSION: &str = "monitoring.coreos.com/v1";
-/// The name of the sidecar's port for metrics.
-const PROXY_METRICS_PORT: &str = "proxy-metrics";
 
 pub(super) fn service_monitor(namespace: &str) -> Value {
     json!({
@@ -29,7 +28,7 @@ pub(super) fn pod_monitor(namespace: &str) -> Value {
         "spec": {
             "namespaceSelector": {"any": true},
             "selector": {},
-            "podMetricsEndpoints": [{"port": PROXY_METRICS_PORT, "path": "/metrics"}],
+            "podMetricsEndpoints": [{"port": names::METRICS_PORT_NAME, "path": "/metrics"}],
         },
     })
 }

@@ -17,6 +17,13 @@ fn settings(words: &str) -> Settings {
     Program::try_parse_from(line).unwrap_or_else(|error| panic!("{error}")).args.flags.settings()
 }
 
+impl Settings {
+    /// What an installation in a namespace is unless told otherwise.
+    pub(crate) fn of(namespace: &str) -> Self {
+        settings(&format!("-n {namespace}"))
+    }
+}
+
 fn find<'v>(objects: &'v [Value], kind: &str) -> &'v Value {
     objects.iter().find(|object| object["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))
 }
@@ -45,6 +52,25 @@ fn the_control_plane_is_all_that_a_restricted_namespace_asks_for() {
     assert_eq!(container["allowPrivilegeEscalation"], false);
     assert_eq!(container["readOnlyRootFilesystem"], true);
     assert_eq!(container["capabilities"], serde_json::json!({"drop": ["ALL"]}));
+}
+
+#[test]
+fn the_control_plane_understands_its_own_line() {
+    #[derive(Parser)]
+    struct ControlPlane {
+        #[command(flatten)]
+        options: outrigger_control_plane::run::Options,
+    }
+    for words in ["", "--listen ::"] {
+        let objects = objects(&settings(words));
+        let args = pod(&objects)["containers"][0]["args"].as_array().unwrap().clone();
+        let line = args.iter().map(|word| word.as_str().unwrap().to_owned());
+        let parsed = ControlPlane::try_parse_from(std::iter::once("x".to_owned()).chain(line));
+        let options = parsed.unwrap_or_else(|error| panic!("{error}")).options;
+        assert_eq!(options.http.port(), names::HTTP_PORT);
+        assert_eq!(options.xds_tls.map(|address| address.port()), Some(names::XDS_TLS_PORT));
+        assert!(options.xds.ip().is_loopback());
+    }
 }
 
 #[test]
