@@ -12,6 +12,7 @@ pub mod annotations;
 mod containers;
 mod decision;
 mod environment;
+mod options;
 pub mod patch;
 mod pod;
 mod probes;
@@ -21,6 +22,7 @@ mod settings;
 pub mod template;
 
 pub use decision::{SYSTEM_NAMESPACES, Skip, Wish, decide};
+pub use options::InjectorOptions;
 pub use settings::{Mode, ProxyResources, Settings};
 
 /// What is known of the namespace of a pod.

@@ -2,8 +2,8 @@
 //!
 //! A change goes through the modules in this order: a `source` sees it, the `world` takes it in, `translate` says what
 //! it means for the data plane, `xds` tells the proxies. `ca` and `token` give workloads their identity. `run` puts it
-//! all together. In a cluster the replica that `leader` elects tells users what became of their objects (`writer`), and
-//! `injector` puts sidecars into pods; it shares nothing with that path.
+//! all together. In a cluster the replica that `leader` elects tells users what became of their objects (`writer`).
+//! `injector` puts sidecars into pods and `webhook` has the API server ask for that; they share nothing with that path.
 
 pub mod ca;
 pub mod explain;
@@ -16,6 +16,7 @@ pub mod source;
 pub mod status;
 pub mod token;
 pub mod translate;
+pub mod webhook;
 pub mod world;
 pub mod writer;
 pub mod xds;

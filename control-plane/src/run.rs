@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 
 use crate::ca::root::Root;
-use crate::ca::serving::ServingTls;
+use crate::ca::serving::{Clients, ServingTls};
 use crate::ca::store::Store;
 use crate::ca::{Authority, CertificateService};
 use crate::http;
@@ -28,6 +28,7 @@ use crate::http::meters::Meters;
 use crate::source::Update;
 use crate::token::TokenKeys;
 use crate::token::gate::Gate;
+use crate::webhook;
 use crate::xds::{Discovery, Hub};
 use changes::{Changes, Reporter, Source};
 use cluster::Cluster;
@@ -209,6 +210,15 @@ async fn finish(trigger: DrainTrigger, http: DrainTrigger) {
     http.drain_and_wait().await;
 }
 
+fn serving_tls(
+    authority: &Arc<Authority>,
+    clients: Clients,
+    options: &Options,
+) -> Result<ServingTls, ExitError> {
+    ServingTls::new(authority.clone(), clients, &options.tls_names(), SystemTime::now())
+        .map_err(ExitError::usage)
+}
+
 async fn never_fails(work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
     work.await;
     Ok(())
@@ -263,9 +273,15 @@ impl Program {
         let plain = (routes.clone(), drain.clone());
         supervisor.spawn("xds", never_fails(serve::serve(ports.xds, Security::Plaintext, plain.0, plain.1)));
         if let Some(listener) = ports.xds_tls {
-            let tls = ServingTls::new(self.secrets.authority, &options.tls_names(), SystemTime::now());
-            let tls = Security::Tls(Box::new(tls.map_err(ExitError::usage)?));
-            supervisor.spawn("xds-tls", never_fails(serve::serve(listener, tls, routes, drain)));
+            let tls = serving_tls(&self.secrets.authority, Clients::Mesh, options)?;
+            let tls = Security::Tls(Box::new(tls));
+            supervisor.spawn("xds-tls", never_fails(serve::serve(listener, tls, routes, drain.clone())));
+        }
+        if let Some(listener) = ports.webhook {
+            let tls = serving_tls(&self.secrets.authority, Clients::Anyone, options)?;
+            let settings = options.injector.settings(&options.cluster.mesh_namespace);
+            let router = webhook::router(settings, self.meters.clone());
+            supervisor.spawn("webhook", never_fails(webhook::listen::serve(listener, tls, router, drain)));
         }
         let (trigger, drain) = drain::new(DRAIN_TIMEOUT);
         let (readiness, ready) = watch::channel(Readiness::Ready);

@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use outrigger_base::tls::{Alpn, provider};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::ca::Authority;
@@ -37,9 +39,19 @@ pub fn service_names(namespace: &str) -> Vec<String> {
 #[derive(Debug)]
 pub struct ServingTls {
     authority: Arc<Authority>,
+    clients: Clients,
     names: Vec<SanType>,
     current: Arc<ServerConfig>,
     renew_at: SystemTime,
+}
+
+/// Who dials a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// Proxies, by HTTP/2, with a certificate of the mesh or a token.
+    Mesh,
+    /// API servers, by HTTP/2 or HTTP/1.1; who they are does not matter.
+    Anyone,
 }
 
 /// Why TLS cannot be served.
@@ -61,17 +73,22 @@ pub enum ServingError {
 
 impl ServingTls {
     /// A first configuration. `names` are host names and addresses that clients dial, beside those of loopback.
-    pub fn new(authority: Arc<Authority>, names: &[String], now: SystemTime) -> Result<Self, ServingError> {
+    pub fn new(
+        authority: Arc<Authority>,
+        clients: Clients,
+        names: &[String],
+        now: SystemTime,
+    ) -> Result<Self, ServingError> {
         let all = LOOPBACK_NAMES.into_iter().chain(names.iter().map(String::as_str));
         let names = all.map(san).collect::<Result<Vec<_>, _>>()?;
-        let current = configure(&authority, &names, now)?;
-        Ok(Self { authority, names, current, renew_at: now + VALIDITY / 2 })
+        let current = configure(&authority, clients, &names, now)?;
+        Ok(Self { authority, clients, names, current, renew_at: now + VALIDITY / 2 })
     }
 
     /// The configuration for a handshake now. One that cannot be renewed stays in use.
     pub fn current(&mut self, now: SystemTime) -> Arc<ServerConfig> {
         if now >= self.renew_at {
-            match configure(&self.authority, &self.names, now) {
+            match configure(&self.authority, self.clients, &self.names, now) {
                 Ok(config) => {
                     self.current = config;
                     self.renew_at = now + VALIDITY / 2;
@@ -92,28 +109,45 @@ fn san(name: &str) -> Result<SanType, ServingError> {
     Ok(SanType::DnsName(name.try_into().map_err(|_| bad())?))
 }
 
+/// Those of the mesh show a certificate of its root, or none.
+fn mesh_clients(
+    authority: &Authority,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, ServingError> {
+    let tls = |error: &dyn std::fmt::Display| ServingError::Tls(error.to_string());
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.root().certificate().clone()).map_err(|error| tls(&error))?;
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| tls(&error))
+}
+
 fn configure(
     authority: &Authority,
+    clients: Clients,
     names: &[SanType],
     now: SystemTime,
 ) -> Result<Arc<ServerConfig>, ServingError> {
     let tls = |error: &dyn std::fmt::Display| ServingError::Tls(error.to_string());
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let leaf = authority.root().sign_server(names.to_vec(), &key, VALIDITY, now)?;
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.root().certificate().clone()).map_err(|error| tls(&error))?;
     let provider = Arc::new(provider());
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| tls(&error))?;
+    let verifier = match clients {
+        Clients::Mesh => mesh_clients(authority, provider.clone())?,
+        Clients::Anyone => WebPkiClientVerifier::no_client_auth(),
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| tls(&error))?
-        .with_client_cert_verifier(clients)
+        .with_client_cert_verifier(verifier)
         .with_single_cert(vec![leaf.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
         .map_err(|error| tls(&error))?;
-    config.alpn_protocols = vec![Alpn::H2.id().to_vec()];
+    let spoken: &[Alpn] = match clients {
+        Clients::Mesh => &[Alpn::H2],
+        Clients::Anyone => &[Alpn::H2, Alpn::Http1],
+    };
+    config.alpn_protocols = spoken.iter().map(|alpn| alpn.id().to_vec()).collect();
     // A resumed session would not show its certificate again.
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))

@@ -10,7 +10,7 @@ use outrigger_base::telemetry::metrics::{Gauge, Histogram, Kind, Labels, MetricS
 use outrigger_model::resource::ResourceType;
 
 /// The table: a row for each metric.
-pub const SPECS: [MetricSpec; 8] = [
+pub const SPECS: [MetricSpec; 9] = [
     MetricSpec {
         name: "outrigger_control_plane_proxies",
         kind: Kind::Gauge,
@@ -45,6 +45,12 @@ pub const SPECS: [MetricSpec; 8] = [
         name: "outrigger_control_plane_csr_total",
         kind: Kind::Counter,
         help: "Certificate requests by what became of them.",
+        labels: &["outcome"],
+    },
+    MetricSpec {
+        name: "outrigger_control_plane_injections_total",
+        kind: Kind::Counter,
+        help: "Pods that were to get a sidecar, by what became of them: injected, skipped, refused, malformed.",
         labels: &["outcome"],
     },
     MetricSpec {
@@ -118,6 +124,11 @@ impl Meters {
     /// A certificate request was answered.
     pub fn csr(&self, outcome: &'static str) {
         self.count("outrigger_control_plane_csr_total", ("outcome", outcome));
+    }
+
+    /// The injector was asked for a pod.
+    pub fn injection(&self, outcome: &'static str) {
+        self.count("outrigger_control_plane_injections_total", ("outcome", outcome));
     }
 
     /// A token was refused.

@@ -119,13 +119,13 @@ fn cidr(text: &str) -> Result<(), String> {
     }
 }
 
-fn cpu(text: &str) -> Result<String, String> {
+pub(super) fn cpu(text: &str) -> Result<String, String> {
     amount(text).map(|_| text.to_owned()).ok_or_else(|| {
         format!("{text:?} is not an amount of CPU; write for example 100m (a tenth of a CPU) or 1.5")
     })
 }
 
-fn memory(text: &str) -> Result<String, String> {
+pub(super) fn memory(text: &str) -> Result<String, String> {
     amount(text)
         .filter(|bytes| *bytes >= 1.0)
         .map(|_| text.to_owned())
@@ -133,7 +133,7 @@ fn memory(text: &str) -> Result<String, String> {
 }
 
 /// A level, or pairs of target and level, as the flag of the proxy takes them.
-fn log_level(text: &str) -> Result<String, String> {
+pub(super) fn log_level(text: &str) -> Result<String, String> {
     let is_level = |level: &str| {
         ["off", "error", "warn", "info", "debug", "trace"].contains(&level.to_ascii_lowercase().as_str())
     };

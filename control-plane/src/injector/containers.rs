@@ -19,6 +19,12 @@ const STATE_SIZE: &str = "64Mi";
 const STARTUP_PERIOD_SECONDS: u32 = 1;
 /// So many answers of "not yet" are taken before the sidecar is started anew: it waits for the control plane.
 const STARTUP_FAILURES: u32 = 600;
+/// The program in the image, for hooks; otherwise the image itself says what it runs.
+const PROGRAM: &str = "outrigger-proxy";
+/// How long containers behind a sidecar of `legacy` mode wait for it before it is started anew.
+const START_WITHIN: &str = "600s";
+/// How long a sidecar of `legacy` mode stays for an application that ends at the same time.
+const STAY_FOR: &str = "5s";
 /// How long the kubelet waits for an answer, in seconds.
 const PROBE_TIMEOUT_SECONDS: u32 = 3;
 
@@ -61,8 +67,9 @@ pub(super) fn proxy(
         ],
     });
     container["startupProbe"] = probe("/healthz/ready", STARTUP_PERIOD_SECONDS, STARTUP_FAILURES);
-    if settings.mode == Mode::Native {
-        container["restartPolicy"] = "Always".into();
+    match settings.mode {
+        Mode::Native => container["restartPolicy"] = "Always".into(),
+        Mode::Legacy => container["lifecycle"] = hooks(),
     }
     pull_policy(&mut container, settings);
     Ok(container)
@@ -126,6 +133,12 @@ fn probe(path: &str, period_seconds: u32, failures: u32) -> Value {
         "failureThreshold": failures,
         "timeoutSeconds": PROBE_TIMEOUT_SECONDS,
     })
+}
+
+/// What Kubernetes does for native sidecars: the containers behind it wait until it is ready, and it goes after them.
+fn hooks() -> Value {
+    let wait = |flag: &str, time: &str| json!({"exec": {"command": [PROGRAM, "wait", flag, time]}});
+    json!({"postStart": wait("--timeout", START_WITHIN), "preStop": wait("--for", STAY_FOR)})
 }
 
 fn pull_policy(container: &mut Value, settings: &Settings) {

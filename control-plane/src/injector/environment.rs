@@ -38,6 +38,7 @@ impl Environment<'_> {
             from_pod("OUTRIGGER_NAMESPACE", "metadata.namespace"),
             from_pod("OUTRIGGER_SERVICE_ACCOUNT", "spec.serviceAccountName"),
             from_pod("OUTRIGGER_WORKLOAD", "metadata.name"),
+            from_pod("OUTRIGGER_ADDRESS", "status.podIP"),
             plain("OUTRIGGER_TOKEN_FILE", &format!("{TOKEN_DIR}/{TOKEN_FILE}")),
             plain(
                 "OUTRIGGER_TRUST_BUNDLE",

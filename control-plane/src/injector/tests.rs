@@ -83,7 +83,12 @@ fn in_legacy_mode_the_sidecar_is_the_first_container_and_the_redirect_step_the_l
     let pod = injected_with(&settings, |_| {});
     assert_eq!(names_of(&pod, "initContainers"), ["migrate", "outrigger-redirect"]);
     assert_eq!(names_of(&pod, "containers"), ["outrigger-proxy", "web"]);
-    assert_eq!(container(&pod, "outrigger-proxy").get("restartPolicy"), None);
+    let proxy = container(&pod, "outrigger-proxy");
+    assert_eq!(proxy.get("restartPolicy"), None);
+    assert_eq!(
+        proxy["lifecycle"]["postStart"]["exec"]["command"][1], "wait",
+        "the others start when it is ready"
+    );
     assert_eq!(pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"], "web");
     let mut job = web();
     job["spec"]["restartPolicy"] = "Never".into();
@@ -126,6 +131,7 @@ fn the_sidecar_is_told_who_and_where_it_is() {
         ("OUTRIGGER_NAMESPACE", "metadata.namespace"),
         ("OUTRIGGER_SERVICE_ACCOUNT", "spec.serviceAccountName"),
         ("OUTRIGGER_WORKLOAD", "metadata.name"),
+        ("OUTRIGGER_ADDRESS", "status.podIP"),
         ("OUTRIGGER_TOKEN_FILE", "/var/run/secrets/outrigger/token"),
         ("OUTRIGGER_TRUST_BUNDLE", "/var/run/outrigger/trust-bundle/ca.crt"),
         ("OUTRIGGER_STATE_DIR", "/var/lib/outrigger"),

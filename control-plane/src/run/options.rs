@@ -8,6 +8,7 @@ use outrigger_base::lifecycle::exit::ExitError;
 use outrigger_base::telemetry::logs::LogFormat;
 
 use crate::ca::serving;
+use crate::injector::InjectorOptions;
 use crate::kubernetes::names::DEFAULT_NAMESPACE;
 
 /// Flags of the control plane. The configuration comes from a directory or from a cluster; one of both is needed.
@@ -37,6 +38,9 @@ pub struct Options {
     /// Address of the webhooks /inject and /validate over HTTPS, for example 0.0.0.0:15017; off unless given.
     #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_WEBHOOK")]
     pub webhook: Option<SocketAddr>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a flattened group has no help of its own")]
+    pub injector: InjectorOptions,
     /// Address of metrics, health and the JSON API.
     #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_HTTP", default_value = "127.0.0.1:15014")]
     pub http: SocketAddr,

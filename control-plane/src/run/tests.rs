@@ -25,6 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 use outrigger_base::telemetry::logs::LogFormat;
 
 use super::*;
+use crate::injector::InjectorOptions;
 use crate::token;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -50,7 +51,8 @@ fn options(home: &Path) -> Options {
         xds: free,
         xds_tls: Some(free),
         tls_name: vec!["control.example".to_owned()],
-        webhook: None,
+        webhook: Some(free),
+        injector: InjectorOptions::default(),
         http: free,
         ready_file: Some(home.join("ready.json")),
         ready_fd: None,
@@ -266,6 +268,49 @@ async fn the_tls_port_wants_a_token_or_a_certificate_of_the_mesh() {
     assert_eq!(within("clusters", with_certificate.next()).await.unwrap().len(), 1);
 
     assert!(running.tls(anonymous, "other.example").await.is_err(), "a name the certificate does not have");
+    running.stop().await.unwrap();
+}
+
+/// What a client of the webhooks says and hears over TLS.
+async fn webhook(running: &Running, sni: bool, alpn: Option<Alpn>) -> String {
+    let roots = parse_chain_pem(&running.root()).unwrap();
+    let mut store = RootCertStore::empty();
+    roots.into_iter().for_each(|root| store.add(root).unwrap());
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    config.enable_sni = sni;
+    config.alpn_protocols = alpn.iter().map(|alpn| alpn.id().to_vec()).collect();
+    let stream = TcpStream::connect(running.address("webhook")).await.unwrap();
+    let name = ServerName::try_from("outrigger-control-plane.outrigger-system.svc").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let review = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u1",
+        "operation":"CREATE","kind":{"kind":"Pod"},"namespace":"shop","object":{"spec":{}}}}"#;
+    let head = format!(
+        "POST /inject HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{review}",
+        review.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    // Who closes without the closing of TLS has said what it had to say.
+    let _ = stream.read_to_end(&mut text).await;
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[tokio::test]
+async fn the_webhooks_are_served_with_and_without_a_server_name() {
+    let running = Running::start().await;
+    for (sni, alpn) in [(true, Some(Alpn::Http1)), (false, None)] {
+        let answer = within("an answer", webhook(&running, sni, alpn)).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("JSONPatch"), "{sni}: {answer}");
+    }
+    // A frame of settings is the first thing that a server of HTTP/2 says; it does not understand the rest.
+    let answer = within("an answer", webhook(&running, true, Some(Alpn::H2))).await;
+    assert!(!answer.starts_with("HTTP/1.1"), "{answer}");
+    running.shows("outrigger_control_plane_injections_total{outcome=\"injected\"} 2").await;
     running.stop().await.unwrap();
 }
 
