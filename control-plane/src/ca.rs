@@ -7,9 +7,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use outrigger_base::ca::istio_certificate_service_server::IstioCertificateService;
 use outrigger_base::ca::{IstioCertificateRequest, IstioCertificateResponse};
 use outrigger_model::identity::{SpiffeId, SpiffeIdError};
+use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
 use crate::http::meters::Meters;
@@ -23,6 +25,7 @@ use root::{Root, SignError};
 mod limit;
 mod request;
 pub mod root;
+pub mod secret;
 pub mod serving;
 pub mod store;
 
@@ -34,7 +37,9 @@ pub const MAX_VALIDITY: Duration = Duration::from_secs(24 * 3600);
 /// Signs certificates of workloads.
 #[derive(Debug)]
 pub struct Authority {
-    root: Root,
+    root: ArcSwap<Root>,
+    /// The authorities that workloads trust, as PEM.
+    bundle: watch::Sender<Arc<str>>,
     limit: Mutex<RateLimit>,
 }
 
@@ -66,12 +71,29 @@ pub enum Refusal {
 impl Authority {
     /// An authority that signs with `root`.
     pub fn new(root: Root) -> Self {
-        Self { root, limit: Mutex::new(RateLimit::default()) }
+        let bundle = watch::Sender::new(root.bundle().into());
+        Self { root: ArcSwap::from_pointee(root), bundle, limit: Mutex::new(RateLimit::default()) }
     }
 
-    /// The root.
-    pub fn root(&self) -> &Root {
-        &self.root
+    /// The root that signs now.
+    pub fn root(&self) -> Arc<Root> {
+        self.root.load_full()
+    }
+
+    /// The authorities that workloads trust, as PEM, now and whenever they change.
+    pub fn bundles(&self) -> watch::Receiver<Arc<str>> {
+        self.bundle.subscribe()
+    }
+
+    /// Signs with another root from now on, unless it is the same; whether it is another.
+    pub fn replace(&self, root: Root) -> bool {
+        let before = self.root.load();
+        let same = before.certificate() == root.certificate() && before.bundle() == root.bundle();
+        if !same {
+            self.bundle.send_replace(root.bundle().into());
+            self.root.store(Arc::new(root));
+        }
+        !same
     }
 
     /// Signs the key in `csr` for `caller`. The chain is PEM, leaf first, root last. `validity_seconds` is a wish.
@@ -91,8 +113,9 @@ impl Authority {
         if let Some(named) = request.names().iter().find(|name| *name != caller.as_str()) {
             return Err(Refusal::Identity { named: named.clone(), caller: caller.clone() });
         }
-        let leaf = self.root.sign_workload(caller, request.public_key(), validity(validity_seconds), now)?;
-        Ok(vec![leaf.pem(), self.root.pem().to_owned()])
+        let root = self.root.load();
+        let leaf = root.sign_workload(caller, request.public_key(), validity(validity_seconds), now)?;
+        Ok(vec![leaf.pem(), root.pem().to_owned()])
     }
 }
 
@@ -141,9 +164,11 @@ impl CertificateService {
         Self { authority, gate, hub, meters }
     }
 
-    fn answer(&self, request: &Request<IstioCertificateRequest>) -> Result<Vec<String>, Status> {
-        let caller =
-            self.gate.bearer(request.metadata()).inspect_err(|_| self.meters.csr("unauthenticated"))?;
+    async fn answer(&self, request: &Request<IstioCertificateRequest>) -> Result<Vec<String>, Status> {
+        let caller = self.gate.bearer(request.metadata()).await.inspect_err(|status| {
+            let away = status.code() == Code::Unavailable;
+            self.meters.csr(if away { "unavailable" } else { "unauthenticated" });
+        })?;
         let asked = request.get_ref();
         let signed = caller.identity(&self.hub.trust_domain()).map_err(Refusal::from).and_then(|identity| {
             let now = SystemTime::now();
@@ -166,7 +191,7 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let cert_chain = self.answer(&request)?;
+        let cert_chain = self.answer(&request).await?;
         Ok(Response::new(IstioCertificateResponse { cert_chain }))
     }
 }

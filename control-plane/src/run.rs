@@ -27,7 +27,7 @@ use crate::http;
 use crate::http::meters::Meters;
 use crate::source::Update;
 use crate::token::TokenKeys;
-use crate::token::gate::Gate;
+use crate::token::gate::{Gate, Verifier};
 use crate::webhook;
 use crate::xds::{Discovery, Hub};
 use changes::{Changes, Reporter, Source};
@@ -74,10 +74,10 @@ struct Ports {
     http: TcpListener,
 }
 
-/// What the data directory holds.
+/// Whom the control plane vouches for, and how it knows them.
 struct Secrets {
     authority: Arc<Authority>,
-    tokens: Arc<TokenKeys>,
+    verifier: Verifier,
 }
 
 /// What the control plane stands on: where objects come from, keys, and in a cluster its API.
@@ -130,8 +130,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 
     if let Some(cluster) = &cluster {
         tracing::info!(namespace = %cluster.namespace, "configured by a cluster");
-        let writer = cluster.writer(hub.clone(), secrets.authority.root().pem());
+        let writer = cluster.writer(hub.clone(), secrets.authority.bundles());
         supervisor.spawn("writer", never_fails(writer.run(drain.clone())));
+        let root = cluster.root.clone().follow(secrets.authority.clone());
+        supervisor.spawn("root", until(drain.clone(), root));
     }
     let program = Program { hub, registry, meters, secrets, drain };
     let ready = ports.ready()?;
@@ -174,8 +176,8 @@ async fn open_data(dir: PathBuf) -> Result<Secrets, ExitError> {
     let open = move || {
         let store = Store::open(&dir)?;
         let authority = Arc::new(Authority::new(Root::open(&store, SystemTime::now())?));
-        let tokens = Arc::new(TokenKeys::open(&store)?);
-        Ok(Secrets { authority, tokens })
+        let verifier = Verifier::Keys(Arc::new(TokenKeys::open(&store)?));
+        Ok(Secrets { authority, verifier })
     };
     match tokio::task::spawn_blocking(open).await {
         Ok(opened) => opened.map_err(|error: crate::ca::store::StoreError| ExitError::failure(error)),
@@ -195,7 +197,9 @@ impl Foundation {
             Origin::Kubernetes => {
                 let cluster = Cluster::open(&options.cluster).await?;
                 cluster.is_the_only_one().await?;
-                Err(ExitError::failure("--kubernetes: this version reads directories only; use --config DIR"))
+                let secrets = cluster.open_secrets().await?;
+                let source = Source::cluster(cluster.client.clone(), options.cluster.scope()?, updates);
+                Ok(Self { source, secrets, cluster: Some(cluster) })
             }
         }
     }
@@ -217,6 +221,15 @@ fn serving_tls(
 ) -> Result<ServingTls, ExitError> {
     ServingTls::new(authority.clone(), clients, &options.tls_names(), SystemTime::now())
         .map_err(ExitError::usage)
+}
+
+/// Works until the drain starts.
+async fn until(drain: Drain, work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    tokio::select! {
+        () = work => {}
+        () = drain.started() => {}
+    }
+    Ok(())
 }
 
 async fn never_fails(work: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
@@ -292,7 +305,7 @@ impl Program {
 
     /// The gRPC services.
     fn routes(&self) -> Routes {
-        let gate = Gate::new(self.secrets.tokens.clone(), self.meters.clone());
+        let gate = Gate::new(self.secrets.verifier.clone(), self.meters.clone());
         let authority = self.secrets.authority.clone();
         let certificates =
             CertificateService::new(authority, gate.clone(), self.hub.clone(), self.meters.clone());

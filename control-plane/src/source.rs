@@ -7,6 +7,7 @@ use outrigger_resources::Problem;
 use crate::world::Change;
 
 pub mod dir;
+pub mod kube;
 
 /// What a source saw since its last word.
 #[derive(Debug, Clone, Default)]
@@ -34,4 +35,12 @@ pub enum SourceError {
         /// Which.
         directory: PathBuf,
     },
+    /// A part that watches a cluster ended.
+    #[error("the Kubernetes API is not watched any more; this is a defect of the control plane")]
+    WatchEnded,
+}
+
+/// Says of a problem that it took nothing away.
+fn stays_in_force(problem: &mut Problem) {
+    problem.message.push_str("; what was read before stays in force");
 }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::ca::store::{Store, StoreError};
 
 pub mod gate;
+pub mod review;
 
 /// Who issues tokens.
 const ISSUER: &str = "outrigger";

@@ -1,4 +1,4 @@
-//! The root of trust: made on first start, kept in the data directory, signs everything.
+//! The root of trust: made on first start, kept in the data directory or a Secret, signs everything.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,14 +28,49 @@ pub struct Root {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     pem: String,
+    /// All authorities that workloads trust, the one that signs among them.
+    bundle: String,
+    authorities: Vec<CertificateDer<'static>>,
     not_after: SystemTime,
+}
+
+/// A root as text.
+#[derive(Debug, Clone, Copy)]
+pub struct RootPems<'a> {
+    /// The private key.
+    pub key: &'a str,
+    /// The certificate of the key.
+    pub certificate: &'a str,
+    /// The authorities that workloads trust; the certificate alone when there are none.
+    pub authorities: Option<&'a str>,
+}
+
+/// A new root as text.
+pub struct MadeRoot {
+    /// The private key.
+    pub key: String,
+    /// Its certificate.
+    pub certificate: String,
+}
+
+/// What is wrong with a root, and with which part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// The private key.
+    Key(&'static str),
+    /// The certificate.
+    Certificate(&'static str),
+    /// The authorities that workloads trust.
+    Authorities(&'static str),
 }
 
 /// A certificate could not be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignError {
     /// The root is at its end.
-    #[error("the root certificate has expired; delete root-key.pem and root-cert.pem to have a new one made")]
+    #[error(
+        "the root certificate has expired; delete it (root-key.pem and root-cert.pem, or the Secret outrigger-ca) to have a new one made"
+    )]
     RootExpired,
     /// The library refused.
     #[error("the certificate cannot be signed: {0}")]
@@ -61,7 +96,13 @@ impl Root {
             |name: &str, other: &str| store.error(name, format_args!("is missing, {other} is there"), both);
         match (store.read_key(KEY_FILE)?, store.read_certificate(CERTIFICATE_FILE)?) {
             (Some(key), Some(certificate)) => {
-                Self::from_pem(&key, certificate, now).map_err(|why| store.error(CERTIFICATE_FILE, why, both))
+                let pems = RootPems { key: &key, certificate: &certificate, authorities: None };
+                Self::from_pems(&pems, now).map_err(|flaw| match flaw {
+                    Flaw::Key(why) => store.error(KEY_FILE, why, both),
+                    Flaw::Certificate(why) | Flaw::Authorities(why) => {
+                        store.error(CERTIFICATE_FILE, why, both)
+                    }
+                })
             }
             (None, None) => Self::create(store, now),
             (Some(_), None) => Err(missing(CERTIFICATE_FILE, KEY_FILE)),
@@ -70,44 +111,45 @@ impl Root {
     }
 
     fn create(store: &Store, now: SystemTime) -> Result<Self, StoreError> {
-        let failed =
-            |why: String| store.error(KEY_FILE, format_args!("no root can be made: {why}"), "try again");
-        let key =
-            KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| failed(error.to_string()))?;
-        let certificate = root_params(now)
-            .and_then(|params| Ok(params.self_signed(&key)?))
-            .map_err(|error| failed(error.to_string()))?;
-        let root = Self::from_pem(&key.serialize_pem(), certificate.pem(), now)
-            .map_err(|why| failed(why.to_owned()))?;
-        store.write_key(KEY_FILE, &key.serialize_pem())?;
+        let failed = |why: &dyn fmt::Display| {
+            store.error(KEY_FILE, format_args!("no root can be made: {why}"), "try again")
+        };
+        let made = MadeRoot::new(now).map_err(|error| failed(&error))?;
+        let root = Self::from_pems(&made.pems(), now).map_err(|flaw| failed(&flaw.why()))?;
+        store.write_key(KEY_FILE, &made.key)?;
         store.write_certificate(CERTIFICATE_FILE, &root.pem)?;
         tracing::info!(file = %store.path(CERTIFICATE_FILE).display(), "made a new root certificate");
         Ok(root)
     }
 
     /// Builds the root and checks that its parts belong together.
-    fn from_pem(key: &str, pem: String, now: SystemTime) -> Result<Self, &'static str> {
-        let key =
-            KeyPair::from_pem(key).map_err(|_| "stands beside a root-key.pem that is not a private key")?;
-        let certificate =
-            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| "is not a PEM certificate")?;
-        let not_after = {
-            let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| "is not X.509")?;
-            if parsed.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
-                return Err("does not belong to root-key.pem");
-            }
-            if !parsed.is_ca() {
-                return Err("is not the certificate of an authority (CA:TRUE)");
-            }
-            let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-            UNIX_EPOCH + Duration::from_secs(seconds)
-        };
+    pub fn from_pems(pems: &RootPems<'_>, now: SystemTime) -> Result<Self, Flaw> {
+        let key = KeyPair::from_pem(pems.key).map_err(|_| Flaw::Key("is not a private key in PEM"))?;
+        let certificate = CertificateDer::from_pem_slice(pems.certificate.as_bytes())
+            .map_err(|_| Flaw::Certificate("is not a PEM certificate"))?;
+        let not_after = check(&certificate, &key)?;
         if not_after <= now {
-            return Err("has expired");
+            return Err(Flaw::Certificate("has expired"));
         }
-        let issuer =
-            Issuer::from_ca_cert_der(&certificate, key).map_err(|_| "cannot be used as an authority")?;
-        Ok(Self { issuer, certificate, pem, not_after })
+        let authorities = match pems.authorities {
+            Some(text) => read_authorities(text, &certificate)?,
+            None => vec![certificate.clone()],
+        };
+        let issuer = Issuer::from_ca_cert_der(&certificate, key)
+            .map_err(|_| Flaw::Certificate("cannot be used as an authority"))?;
+        let pem = pems.certificate.to_owned();
+        let bundle = pems.authorities.unwrap_or(pems.certificate).to_owned();
+        Ok(Self { issuer, certificate, pem, bundle, authorities, not_after })
+    }
+
+    /// The authorities that workloads trust, as PEM: the root, and others while one takes over from another.
+    pub fn bundle(&self) -> &str {
+        &self.bundle
+    }
+
+    /// The same as certificates.
+    pub fn authorities(&self) -> &[CertificateDer<'static>] {
+        &self.authorities
     }
 
     /// The certificate as PEM.
@@ -160,6 +202,58 @@ impl Root {
             date_time_ymd(1970, 1, 1) + since_epoch(now.checked_sub(BACKDATE).unwrap_or(UNIX_EPOCH));
         params.not_after = date_time_ymd(1970, 1, 1) + since_epoch((now + leaf.validity).min(self.not_after));
         Ok(params.signed_by(key, &self.issuer)?)
+    }
+}
+
+impl MadeRoot {
+    /// Makes a key and its certificate.
+    pub fn new(now: SystemTime) -> Result<Self, SignError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = root_params(now)?.self_signed(&key)?;
+        Ok(Self { key: key.serialize_pem(), certificate: certificate.pem() })
+    }
+
+    /// Its parts.
+    pub fn pems(&self) -> RootPems<'_> {
+        RootPems { key: &self.key, certificate: &self.certificate, authorities: None }
+    }
+}
+
+impl Flaw {
+    /// What is wrong, to be read after the name of the part.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Key(why) | Self::Certificate(why) | Self::Authorities(why) => why,
+        }
+    }
+}
+
+/// Whether a certificate is an authority of a key, and until when.
+fn check(certificate: &CertificateDer<'_>, key: &KeyPair) -> Result<SystemTime, Flaw> {
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|_| Flaw::Certificate("is not X.509"))?;
+    if parsed.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
+        return Err(Flaw::Certificate("does not belong to the private key"));
+    }
+    if !parsed.is_ca() {
+        return Err(Flaw::Certificate("is not the certificate of an authority (CA:TRUE)"));
+    }
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    Ok(UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// The authorities of a bundle, which must have the one that signs.
+fn read_authorities(
+    text: &str,
+    signer: &CertificateDer<'static>,
+) -> Result<Vec<CertificateDer<'static>>, Flaw> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let read = read.map_err(|_| Flaw::Authorities("is not a list of PEM certificates"))?;
+    match read.contains(signer) {
+        true => Ok(read),
+        false => Err(Flaw::Authorities(
+            "does not have the certificate that signs; an authority under another one cannot sign",
+        )),
     }
 }
 

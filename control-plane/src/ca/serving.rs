@@ -15,7 +15,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::ca::Authority;
-use crate::ca::root::SignError;
+use crate::ca::root::{Root, SignError};
 use crate::kubernetes::names::CONTROL_PLANE;
 
 /// The life of the certificate.
@@ -41,6 +41,8 @@ pub struct ServingTls {
     authority: Arc<Authority>,
     clients: Clients,
     names: Vec<SanType>,
+    /// The root that signed the current certificate.
+    root: Arc<Root>,
     current: Arc<ServerConfig>,
     renew_at: SystemTime,
 }
@@ -81,16 +83,19 @@ impl ServingTls {
     ) -> Result<Self, ServingError> {
         let all = LOOPBACK_NAMES.into_iter().chain(names.iter().map(String::as_str));
         let names = all.map(san).collect::<Result<Vec<_>, _>>()?;
-        let current = configure(&authority, clients, &names, now)?;
-        Ok(Self { authority, clients, names, current, renew_at: now + VALIDITY / 2 })
+        let root = authority.root();
+        let current = configure(&root, clients, &names, now)?;
+        Ok(Self { authority, clients, names, root, current, renew_at: now + VALIDITY / 2 })
     }
 
     /// The configuration for a handshake now. One that cannot be renewed stays in use.
     pub fn current(&mut self, now: SystemTime) -> Arc<ServerConfig> {
-        if now >= self.renew_at {
-            match configure(&self.authority, self.clients, &self.names, now) {
+        let root = self.authority.root();
+        if now >= self.renew_at || !Arc::ptr_eq(&root, &self.root) {
+            match configure(&root, self.clients, &self.names, now) {
                 Ok(config) => {
                     self.current = config;
+                    self.root = root;
                     self.renew_at = now + VALIDITY / 2;
                 }
                 Err(error) => tracing::error!("the TLS port keeps its old certificate: {error}"),
@@ -111,12 +116,14 @@ fn san(name: &str) -> Result<SanType, ServingError> {
 
 /// Those of the mesh show a certificate of its root, or none.
 fn mesh_clients(
-    authority: &Authority,
+    root: &Root,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, ServingError> {
     let tls = |error: &dyn std::fmt::Display| ServingError::Tls(error.to_string());
     let mut roots = RootCertStore::empty();
-    roots.add(authority.root().certificate().clone()).map_err(|error| tls(&error))?;
+    for trusted in root.authorities() {
+        roots.add(trusted.clone()).map_err(|error| tls(&error))?;
+    }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .allow_unauthenticated()
         .build()
@@ -124,17 +131,17 @@ fn mesh_clients(
 }
 
 fn configure(
-    authority: &Authority,
+    root: &Root,
     clients: Clients,
     names: &[SanType],
     now: SystemTime,
 ) -> Result<Arc<ServerConfig>, ServingError> {
     let tls = |error: &dyn std::fmt::Display| ServingError::Tls(error.to_string());
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let leaf = authority.root().sign_server(names.to_vec(), &key, VALIDITY, now)?;
+    let leaf = root.sign_server(names.to_vec(), &key, VALIDITY, now)?;
     let provider = Arc::new(provider());
     let verifier = match clients {
-        Clients::Mesh => mesh_clients(authority, provider.clone())?,
+        Clients::Mesh => mesh_clients(root, provider.clone())?,
         Clients::Anyone => WebPkiClientVerifier::no_client_auth(),
     };
     let mut config = ServerConfig::builder_with_provider(provider)

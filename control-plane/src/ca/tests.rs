@@ -10,7 +10,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
 use crate::ca::store::Store;
-use crate::token::gate::{Channel, Peer};
+use crate::token::gate::{Channel, Peer, Verifier};
 use crate::token::{Caller, TokenKeys};
 use crate::world::World;
 
@@ -160,7 +160,7 @@ fn files_that_do_not_belong_together_are_refused_with_the_fix() {
     let expired = error(now + 11 * 366 * 24 * HOUR);
     assert!(expired.contains("root-cert.pem: has expired"), "{expired}");
     std::fs::copy(two.path().join("root-cert.pem"), one.path().join("root-cert.pem")).unwrap();
-    assert!(error(now).contains("does not belong to root-key.pem"), "{}", error(now));
+    assert!(error(now).contains("does not belong to the private key"), "{}", error(now));
     std::fs::write(one.path().join("root-cert.pem"), "nonsense").unwrap();
     assert!(error(now).contains("is not a PEM certificate"), "{}", error(now));
     std::fs::remove_file(one.path().join("root-cert.pem")).unwrap();
@@ -183,7 +183,7 @@ impl Service {
         let tokens = Arc::new(TokenKeys::open(&store).unwrap());
         let registry = Registry::new();
         let meters = Meters::new(registry.clone());
-        let gate = Gate::new(tokens.clone(), meters.clone());
+        let gate = Gate::new(Verifier::Keys(tokens.clone()), meters.clone());
         let hub = Hub::new(Arc::new(World::default()), meters.clone());
         let service = CertificateService::new(Arc::new(authority()), gate, hub, meters);
         Self { tokens, registry, service }

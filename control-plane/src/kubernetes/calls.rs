@@ -13,7 +13,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A call that the API refused, which trying again does not change.
 #[derive(Debug, thiserror::Error)]
 #[error("{about}: the Kubernetes API refused: {why}{}", advice(.error))]
-pub(crate) struct Refused {
+pub struct Refused {
     about: &'static str,
     why: String,
     #[source]

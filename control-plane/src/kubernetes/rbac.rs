@@ -75,7 +75,7 @@ pub const CLUSTER: &[Rule] = &[
 /// Rules for the namespace of the installation.
 pub const OWN_NAMESPACE: &[Rule] = &[
     rule(&[""], &["secrets"], &["create"]),
-    rule(&[""], &["secrets"], &["get", "update", "watch"]).named(&[super::names::ROOT_SECRET]),
+    rule(&[""], &["secrets"], &["get"]).named(&[super::names::ROOT_SECRET]),
     rule(&["coordination.k8s.io"], &["leases"], &["create"]),
     rule(&["coordination.k8s.io"], &["leases"], &["get", "update", "patch"])
         .named(&[super::names::LEADER_LEASE]),
@@ -100,7 +100,7 @@ mod tests {
             json,
             serde_json::json!({
                 "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["outrigger-ca"],
-                "verbs": ["get", "update", "watch"],
+                "verbs": ["get"],
             })
         );
     }

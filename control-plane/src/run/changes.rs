@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::kube::Client;
 use outrigger_base::lifecycle::drain::Drain;
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::time::sleep;
 
 use crate::http::meters::Meters;
-use crate::source::{SourceError, Update, dir};
+use crate::source::kube::Scope;
+use crate::source::{SourceError, Update, dir, kube};
 use crate::status::Journal;
 use crate::world::{Changed, World};
 use crate::xds::Hub;
@@ -35,6 +37,10 @@ pub(super) struct Changes {
 impl Source {
     pub(super) fn directory(directory: PathBuf, updates: mpsc::Sender<Update>) -> Self {
         Self { watch: Box::pin(async move { dir::watch(&directory, updates).await }) }
+    }
+
+    pub(super) fn cluster(client: Client, scope: Scope, updates: mpsc::Sender<Update>) -> Self {
+        Self { watch: Box::pin(kube::watch(client, scope, updates)) }
     }
 
     /// Watches; resolves only when that is not possible. Safe to drop and go on with [`run`](Self::run).

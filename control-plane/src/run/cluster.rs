@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -10,9 +10,14 @@ use kube::{Api, Client, Config};
 use outrigger_base::lifecycle::exit::ExitError;
 use tokio::sync::watch;
 
+use super::Secrets;
 use super::options::ClusterOptions;
+use crate::ca::Authority;
+use crate::ca::secret::RootSecret;
 use crate::kubernetes::calls;
 use crate::kubernetes::names::{self, INJECTOR_WEBHOOK};
+use crate::token::gate::Verifier;
+use crate::token::review::Reviewer;
 use crate::writer::{Installation, Writer};
 use crate::xds::Hub;
 
@@ -27,6 +32,8 @@ pub(super) struct Cluster {
     pub(super) client: Client,
     /// The namespace of the control plane.
     pub(super) namespace: Arc<str>,
+    /// The root key that all replicas share.
+    pub(super) root: RootSecret,
 }
 
 impl Cluster {
@@ -40,14 +47,22 @@ impl Cluster {
         let client = Client::try_from(config).map_err(|error| {
             ExitError::failure(format_args!("the Kubernetes API cannot be called: {error}"))
         })?;
-        Ok(Self { client, namespace: options.mesh_namespace.as_str().into() })
+        let namespace: Arc<str> = options.mesh_namespace.as_str().into();
+        let root = RootSecret::new(client.clone(), &namespace);
+        Ok(Self { client, namespace, root })
+    }
+
+    /// The root key, made when there is none, and the API server's word for workloads.
+    pub(super) async fn open_secrets(&self) -> Result<Secrets, ExitError> {
+        let root = self.root.open(SystemTime::now()).await.map_err(ExitError::failure)?;
+        let verifier = Verifier::Cluster(Arc::new(Reviewer::new(self.client.clone())));
+        Ok(Secrets { authority: Arc::new(Authority::new(root)), verifier })
     }
 
     /// What writes into the cluster, once this replica is elected to. `authorities` is what workloads trust, as PEM.
-    pub(super) fn writer(&self, hub: Arc<Hub>, authorities: &str) -> Writer {
+    pub(super) fn writer(&self, hub: Arc<Hub>, authorities: watch::Receiver<Arc<str>>) -> Writer {
         // Kubernetes gives a pod's containers its name.
         let replica = std::env::var("HOSTNAME").unwrap_or_else(|_| names::CONTROL_PLANE.to_owned());
-        let (_, authorities) = watch::channel(Arc::from(authorities));
         let installation =
             Installation { namespace: self.namespace.clone(), replica: replica.into(), authorities };
         Writer::new(self.client.clone(), hub, installation)

@@ -1,5 +1,6 @@
 //! Flags of the control plane, and what follows from them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use outrigger_base::telemetry::logs::LogFormat;
 use crate::ca::serving;
 use crate::injector::InjectorOptions;
 use crate::kubernetes::names::DEFAULT_NAMESPACE;
+use crate::source::kube::Scope;
 
 /// Flags of the control plane. The configuration comes from a directory or from a cluster; one of both is needed.
 #[derive(Debug, Clone, clap::Args)]
@@ -96,6 +98,24 @@ impl Default for ClusterOptions {
     }
 }
 
+impl ClusterOptions {
+    /// Which part of the cluster counts.
+    pub(super) fn scope(&self) -> Result<Scope, ExitError> {
+        let mut labels = BTreeMap::new();
+        for text in &self.namespace_selector {
+            let label = text.split_once('=').filter(|(key, _)| !key.is_empty() && !key.ends_with('!'));
+            let Some((key, value)) = label else {
+                return Err(ExitError::usage(format_args!(
+                    "--namespace-selector: {text:?} is not a label; write key=value, several of them separated by commas"
+                )));
+            };
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+        let namespaces = self.watch_namespaces.iter().cloned().collect();
+        Ok(Scope { own: self.mesh_namespace.as_str().into(), namespaces, labels })
+    }
+}
+
 impl Options {
     /// Where objects come from; an error of usage unless exactly one place is named.
     pub(super) fn origin(&self) -> Result<Origin, ExitError> {
@@ -165,6 +185,19 @@ mod tests {
                 line.contains("--config") && line.contains("--kubernetes") && error.code() == 2,
                 "{line}"
             );
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_cluster_is_chosen_by_name_or_label() {
+        let flags =
+            ["--kubernetes", "--watch-namespaces", "shop,bank", "--namespace-selector", "mesh=yes,team="];
+        let scope = options(&flags).cluster.scope().unwrap();
+        assert_eq!((scope.namespaces.len(), &*scope.own), (2, DEFAULT_NAMESPACE));
+        assert_eq!((scope.labels["mesh"].as_str(), scope.labels["team"].as_str()), ("yes", ""));
+        for bad in ["mesh", "=yes", "mesh!=yes"] {
+            let error = options(&["--kubernetes", "--namespace-selector", bad]).cluster.scope().unwrap_err();
+            assert!(error.to_string().contains("key=value") && error.code() == 2, "{bad}: {error}");
         }
     }
 

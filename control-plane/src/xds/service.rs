@@ -4,11 +4,12 @@
 //! needed, and copies each resource twice on its way into it; a fleet of a thousand proxies pays that a thousand times.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http_body_util::StreamBody;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use outrigger_base::lifecycle::drain::Drain;
@@ -45,14 +46,14 @@ impl Discovery {
         Self { hub, gate, drain }
     }
 
-    fn open<P: Protocol>(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+    async fn open<P: Protocol>(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
         refuse_compression(&request)?;
-        let request = Request::from_http(request);
-        let caller = self.gate.stream(request.metadata(), request.extensions())?;
-        let address = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let (metadata, extensions, body) = Request::from_http(request).into_parts();
+        let caller = self.gate.stream(&metadata, &extensions).await?;
+        let address = extensions.get::<Peer>().map(|peer| peer.address);
         let admission = Admission { hub: self.hub.clone(), caller, address, drain: self.drain.clone() };
         let reader = Requests::<P::Request>(PhantomData);
-        let requests = Streaming::new_request(reader, request.into_inner(), None, Some(MAX_REQUEST_BYTES));
+        let requests = Streaming::new_request(reader, body, None, Some(MAX_REQUEST_BYTES));
         let frames = session::serve::<P>(admission, requests)?;
         let mut response = http::Response::new(Body::new(StreamBody::new(frames)));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -67,19 +68,23 @@ impl NamedService for Discovery {
 impl Service<http::Request<Body>> for Discovery {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let opened = match request.uri().path().rsplit('/').next() {
-            Some("DeltaAggregatedResources") => self.open::<Delta>(request),
-            Some("StreamAggregatedResources") => self.open::<StateOfTheWorld>(request),
-            _ => Err(Status::unimplemented("discovery has no such call")),
-        };
-        ready(Ok(opened.unwrap_or_else(Status::into_http)))
+        let service = self.clone();
+        async move {
+            let opened = match request.uri().path().rsplit('/').next() {
+                Some("DeltaAggregatedResources") => service.open::<Delta>(request).await,
+                Some("StreamAggregatedResources") => service.open::<StateOfTheWorld>(request).await,
+                _ => Err(Status::unimplemented("discovery has no such call")),
+            };
+            Ok(opened.unwrap_or_else(Status::into_http))
+        }
+        .boxed()
     }
 }
 

@@ -26,7 +26,7 @@ use super::*;
 use crate::ca::store::Store;
 use crate::http::meters::Meters;
 use crate::run::serve::{self, Security};
-use crate::token::gate::Gate;
+use crate::token::gate::{Gate, Verifier};
 use crate::token::{Caller, TokenKeys};
 use crate::world::{Change, World};
 
@@ -60,7 +60,7 @@ impl Mesh {
         let hub = Hub::new(world.clone(), meters.clone());
         let home = tempfile::tempdir().unwrap();
         let tokens = Arc::new(TokenKeys::open(&Store::open(home.path()).unwrap()).unwrap());
-        let gate = Gate::new(tokens.clone(), meters);
+        let gate = Gate::new(Verifier::Keys(tokens.clone()), meters);
         let (trigger, drain) = drain::new(DEADLINE);
         let discovery = Discovery::new(hub.clone(), gate, drain.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -10,7 +10,7 @@ use outrigger_resources::{Effect, Location, ObjectRef, Parsed, Problem, Severity
 
 use super::events::Touched;
 use super::scan::{Scan, Stamp};
-use crate::source::Update;
+use crate::source::{Update, stays_in_force};
 use crate::world::Change;
 
 /// The largest file that is read, in bytes.
@@ -225,10 +225,6 @@ fn read_text(path: &Path) -> Result<String, String> {
 
 fn name_of(path: &Path) -> String {
     path.display().to_string()
-}
-
-fn stays_in_force(problem: &mut Problem) {
-    problem.message.push_str("; what was read before stays in force");
 }
 
 fn file_problem(file: &str, message: String) -> Problem {
