@@ -1,3 +1,5 @@
+//! The Secret with the root, made, shared, exchanged and broken.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The source against an API server of the test, and against the directory source.
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

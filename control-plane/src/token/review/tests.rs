@@ -1,3 +1,5 @@
+//! Projected tokens against an API server of the test.
+
 use serde_json::{Value, json};
 
 use super::*;
