@@ -16,8 +16,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tower::BoxError;
+
+/// Events that a watch has not read; with more it ends, as a real one does.
+const MAX_UNREAD: usize = 8192;
 
 /// The API server.
 #[derive(Clone, Default)]
@@ -45,7 +48,7 @@ struct Collection {
     past: Vec<(u64, Value)>,
     /// Nothing before this version is known any more.
     since: u64,
-    watches: Vec<mpsc::UnboundedSender<Value>>,
+    watches: Vec<mpsc::Sender<Value>>,
 }
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -208,7 +211,7 @@ impl State {
         };
         let event = json!({"type": what, "object": object.clone()});
         collection.past.push((version, event.clone()));
-        collection.watches.retain(|watch| watch.send(event.clone()).is_ok());
+        collection.watches.retain(|watch| watch.try_send(event.clone()).is_ok());
         object
     }
 
@@ -277,16 +280,16 @@ impl Collection {
 
     fn watch(&mut self, query: &BTreeMap<String, String>) -> Answer {
         let from: u64 = query["resourceVersion"].parse().unwrap();
-        let (events, heard) = mpsc::unbounded_channel();
+        let (events, heard) = mpsc::channel(MAX_UNREAD);
         if from < self.since {
             let gone = json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old", "status": "Failure"});
-            let _ = events.send(json!({"type": "ERROR", "object": gone}));
+            let _ = events.try_send(json!({"type": "ERROR", "object": gone}));
         }
         for (_, event) in self.past.iter().filter(|(version, _)| *version > from) {
-            let _ = events.send(event.clone());
+            let _ = events.try_send(event.clone());
         }
         self.watches.push(events);
-        let lines = UnboundedReceiverStream::new(heard);
+        let lines = ReceiverStream::new(heard);
         let frames = lines.map(|event| Ok(Frame::data(Bytes::from(format!("{event}\n")))));
         Response::new(BodyExt::boxed(StreamBody::new(frames)))
     }

@@ -54,7 +54,7 @@ enum Event {
     /// Everything is listed anew.
     Listing(Watched),
     /// An object is there, in a list or because it changed.
-    There(Box<read::Reading>),
+    There(read::Reading),
     /// An object is gone.
     Gone(read::Name),
     /// The list is complete: what was not in it is gone.

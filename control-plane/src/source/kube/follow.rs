@@ -120,7 +120,7 @@ impl Follower {
             let event = match heard {
                 Ok(watcher::Event::Init) => Event::Listing(self.watched),
                 Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
-                    Event::There(Box::new((subject.read)(object)))
+                    Event::There((subject.read)(object))
                 }
                 Ok(watcher::Event::Delete(object)) => Event::Gone(self.name_of(&object)),
                 Ok(watcher::Event::InitDone) => Event::Listed(self.watched),

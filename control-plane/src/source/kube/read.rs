@@ -28,7 +28,7 @@ pub(super) enum Name {
 #[derive(Debug)]
 pub(super) enum Reading {
     /// One of the mesh's kinds.
-    Object(ObjectReading),
+    Object(Box<ObjectReading>),
     /// A node and where it is.
     Node(Arc<str>, Place),
 }
@@ -74,11 +74,15 @@ impl Reading {
 }
 
 /// Reads an object of a kind, which the API serves as `resource`.
-pub(super) fn object(kind: Kind, resource: &ApiResource, object: DynamicObject) -> ObjectReading {
+pub(super) fn object(kind: Kind, resource: &ApiResource, object: DynamicObject) -> Box<ObjectReading> {
     let reference = Name::of(kind, &object.metadata);
     let location = Location { file: PLACE.into(), line: 0, column: 0 };
     let parsed = parse_value(value(kind, resource, object), &location);
-    ObjectReading { reference, object: parsed.objects.into_iter().next(), problems: parsed.problems }
+    Box::new(ObjectReading {
+        reference,
+        object: parsed.objects.into_iter().next(),
+        problems: parsed.problems,
+    })
 }
 
 /// Reads where a node is.

@@ -63,7 +63,7 @@ impl Store {
                 if let Some(seen) = self.listing.get_mut(&name.watched()) {
                     seen.insert(name);
                 }
-                self.there(*reading);
+                self.there(reading);
             }
             Event::Gone(name) => self.gone(&name),
             Event::Listed(watched) => {
@@ -95,7 +95,7 @@ impl Store {
     fn there(&mut self, reading: Reading) {
         match reading {
             Reading::Object(reading) if self.scope.may_count(namespace_of(&reading.reference)) => {
-                self.object(reading);
+                self.object(*reading);
             }
             Reading::Object(_) => {}
             Reading::Node(name, place) => {
