@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod check;
+mod cluster;
 mod completion;
 mod demo;
 mod explain;
@@ -36,6 +38,8 @@ enum Command {
     /// Runs the control plane on a directory of YAML files.
     #[command(after_help = "Example: outrigger run --config deploy/examples/bookstore")]
     Run(outrigger_control_plane::run::Options),
+    /// Says whether a cluster is fit for the mesh, and whether the mesh in it is well.
+    Check(check::Args),
     /// Shows objects with their conditions, and the proxies that are connected.
     Status(status::Args),
     /// Reads YAML files as the control plane would and says what is wrong with them.
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         Command::Run(options) | Command::ControlPlane(options) => {
             outrigger_control_plane::run::run_blocking(options)
         }
+        Command::Check(args) => check::main(&args),
         Command::Status(args) => report(status::main(&args)),
         Command::Validate(args) => validate::main(&args),
         Command::Explain(args) => explain::main(&args),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::Router;
@@ -23,6 +24,9 @@ use crate::xds::{Hub, ProxyStatus};
 
 pub mod meters;
 
+/// Carries a token to the JSON API: the API server's proxy keeps `authorization` for itself.
+pub const TOKEN_HEADER: &str = "x-outrigger-token";
+
 /// The most names that are listed in one answer.
 const MAX_LISTED: usize = 10_000;
 
@@ -40,6 +44,8 @@ pub fn router(hub: Arc<Hub>, registry: Arc<Registry>, readiness: watch::Receiver
 #[derive(Debug, Serialize)]
 struct Version {
     version: &'static str,
+    /// The clock of this process, in seconds of Unix time.
+    time: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,7 +123,8 @@ struct ErrorAnswer {
 }
 
 async fn version() -> Json<Version> {
-    Json(Version { version: env!("CARGO_PKG_VERSION") })
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Json(Version { version: env!("CARGO_PKG_VERSION"), time })
 }
 
 async fn status_of_objects(State(hub): State<Arc<Hub>>) -> Json<StatusAnswer> {

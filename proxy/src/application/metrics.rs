@@ -109,7 +109,7 @@ mod tests {
         let url = format!("http://{}/metrics", listener.local_addr().unwrap());
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.read_u8().await.unwrap();
+            assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
             stream.write_all(answer.as_bytes()).await.unwrap();
         });
         url.parse().unwrap()
