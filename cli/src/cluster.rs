@@ -105,6 +105,27 @@ impl Cluster {
         token.ok_or_else(|| anyhow!("{path} gave no token"))
     }
 
+    /// The pods of the control plane that its Service picks and that run.
+    pub(crate) async fn control_planes(&self) -> anyhow::Result<Vec<String>> {
+        let own = format!("/api/v1/namespaces/{}", self.namespace);
+        let service = self.find(&format!("{own}/services/{}", names::CONTROL_PLANE)).await?;
+        let service = service.ok_or_else(|| {
+            anyhow!(
+                "there is no control plane in namespace {}; say where it is with --namespace",
+                self.namespace
+            )
+        })?;
+        let selector = service["spec"]["selector"].as_object().cloned().unwrap_or_default();
+        let pairs =
+            selector.iter().map(|(key, value)| format!("{key}%3D{}", value.as_str().unwrap_or_default()));
+        let selector = pairs.collect::<Vec<_>>().join(",").replace('/', "%2F");
+        let pods = self.get(&format!("{own}/pods?labelSelector={selector}")).await?.body;
+        let running = items(&pods).iter().filter(|pod| {
+            text(pod, "/status/phase") == "Running" && pod["metadata"]["deletionTimestamp"].is_null()
+        });
+        Ok(running.map(|pod| text(pod, "/metadata/name").to_owned()).collect())
+    }
+
     /// GET from the JSON API of one pod of the control plane.
     pub(crate) async fn ask_control_plane(
         &self,

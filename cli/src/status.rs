@@ -7,9 +7,10 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use crate::cluster::{Cluster, ClusterArgs};
 use crate::output::{self, Format};
 
 /// The largest answer that is read, in bytes.
@@ -22,6 +23,11 @@ pub(crate) struct Args {
     /// Where the control plane serves HTTP.
     #[arg(long, env = "OUTRIGGER_HTTP", default_value = "127.0.0.1:15014", value_name = "ADDR:PORT")]
     http: String,
+    /// Ask the control plane of a Kubernetes cluster, through its API server.
+    #[arg(long, conflicts_with = "http")]
+    kubernetes: bool,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// Only what has a problem.
     #[arg(long)]
     problems: bool,
@@ -39,11 +45,35 @@ struct Report {
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(async {
+        if args.kubernetes {
+            return of_cluster(&args.cluster).await;
+        }
         let status = get(&args.http, "/api/v1/status").await?;
         let proxies = get(&args.http, "/api/v1/proxies").await?;
         anyhow::Ok(Report { status, proxies })
     })?;
     output::print(args.output, &report, |report| table(report, args.problems))
+}
+
+/// What one replica of a cluster's control plane says of objects, and all of them of proxies.
+async fn of_cluster(args: &ClusterArgs) -> anyhow::Result<Report> {
+    let cluster = Cluster::connect(args).await?;
+    let token = cluster.api_token().await?;
+    let mut report = Report { status: Value::Null, proxies: json!({"proxies": []}) };
+    for pod in cluster.control_planes().await? {
+        if report.status.is_null() {
+            report.status = cluster.ask_control_plane(&pod, "/api/v1/status", &token).await?;
+        }
+        let answer = cluster.ask_control_plane(&pod, "/api/v1/proxies", &token).await?;
+        let proxies = answer["proxies"].as_array().into_iter().flatten().cloned();
+        if let Some(all) = report.proxies["proxies"].as_array_mut() {
+            all.extend(proxies);
+        }
+    }
+    if report.status.is_null() {
+        bail!("no pod of the control plane runs in namespace {}; see `outrigger check`", cluster.namespace);
+    }
+    Ok(report)
 }
 
 async fn get(address: &str, path: &str) -> anyhow::Result<Value> {

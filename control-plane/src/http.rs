@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Json;
 use axum::Router;
 use axum::extract::{Query, State};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::StatusCode;
@@ -23,21 +24,30 @@ use crate::translate::{self, Client};
 use crate::xds::{Hub, ProxyStatus};
 
 pub mod meters;
+pub mod readers;
 
 /// Carries a token to the JSON API: the API server's proxy keeps `authorization` for itself.
 pub const TOKEN_HEADER: &str = "x-outrigger-token";
+
+use self::readers::Readers;
 
 /// The most names that are listed in one answer.
 const MAX_LISTED: usize = 10_000;
 
 /// Everything that is served on the port.
-pub fn router(hub: Arc<Hub>, registry: Arc<Registry>, readiness: watch::Receiver<Readiness>) -> Router {
+pub fn router(
+    hub: Arc<Hub>,
+    registry: Arc<Registry>,
+    readiness: watch::Receiver<Readiness>,
+    readers: Readers,
+) -> Router {
     let api = Router::new()
         .route("/api/v1/version", get(version))
         .route("/api/v1/status", get(status_of_objects))
         .route("/api/v1/proxies", get(proxies))
         .route("/api/v1/config", get(config))
-        .with_state(hub);
+        .with_state(hub)
+        .layer(middleware::from_fn_with_state(readers, readers::admit));
     api.merge(metrics_router(registry, None)).merge(health_router(readiness))
 }
 

@@ -25,6 +25,7 @@ use crate::ca::store::Store;
 use crate::ca::{Authority, CertificateService};
 use crate::http;
 use crate::http::meters::Meters;
+use crate::http::readers::Readers;
 use crate::source::Update;
 use crate::token::TokenKeys;
 use crate::token::gate::{Gate, Verifier};
@@ -135,7 +136,13 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         let root = cluster.root.clone().follow(secrets.authority.clone());
         supervisor.spawn("root", until(drain.clone(), root));
     }
-    let program = Program { hub, registry, meters, secrets, drain };
+    let readers = match &cluster {
+        Some(cluster) => {
+            Readers::Trusted { client: cluster.client.clone(), namespace: cluster.namespace.clone() }
+        }
+        None => Readers::Anybody,
+    };
+    let program = Program { hub, registry, meters, secrets, readers, drain };
     let ready = ports.ready()?;
     let (readiness, http) = program.serve(ports, &options, &mut supervisor)?;
     ready::write(options.ready_file.as_deref(), options.ready_fd, &ready).map_err(ExitError::failure)?;
@@ -270,6 +277,7 @@ struct Program {
     registry: Arc<Registry>,
     meters: Meters,
     secrets: Secrets,
+    readers: Readers,
     drain: Drain,
 }
 
@@ -298,7 +306,7 @@ impl Program {
         }
         let (trigger, drain) = drain::new(DRAIN_TIMEOUT);
         let (readiness, ready) = watch::channel(Readiness::Ready);
-        let router = http::router(self.hub, self.registry, ready);
+        let router = http::router(self.hub, self.registry, ready, self.readers);
         supervisor.spawn("http", never_fails(admin::serve(ports.http, router, drain)));
         Ok((readiness, trigger))
     }

@@ -202,7 +202,7 @@ fn age_of_root(bundle: &str, facts: &Facts, namespaces: usize) -> Finding {
     let message = format!("good for {left} more days, trusted in {namespaces} namespaces");
     match left {
         0 => Finding::failed(check, message, format!("replace the Secret {}", names::ROOT_SECRET)),
-        ..ROOT_SOON_DAYS => Finding::warning(check, message, "plan to replace it before it ends"),
+        1..ROOT_SOON_DAYS => Finding::warning(check, message, "plan to replace it before it ends"),
         _ => Finding::ok(check, message),
     }
 }

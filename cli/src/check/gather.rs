@@ -120,7 +120,7 @@ pub(super) async fn installation(cluster: &Cluster) -> Facts {
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
     let admission = "/apis/admissionregistration.k8s.io/v1";
     let validator = format!("{admission}/validatingwebhookconfigurations/{}", names::VALIDATOR_WEBHOOK);
-    let replicas = replicas(cluster, &pods_of_control_plane(cluster).await).await;
+    let replicas = replicas(cluster, &cluster.control_planes().await.unwrap_or_default()).await;
     Facts {
         namespace: cluster.namespace.clone(),
         now: SystemTime::now(),
@@ -152,22 +152,11 @@ async fn list(cluster: &Cluster, path: &str) -> Result<Vec<Value>, String> {
     }
 }
 
-/// The pods that the control plane's Service picks.
-async fn pods_of_control_plane(cluster: &Cluster) -> Vec<Value> {
-    let own = format!("/api/v1/namespaces/{}", cluster.namespace);
-    let service = cluster.find(&format!("{own}/services/{}", names::CONTROL_PLANE)).await.ok().flatten();
-    let selector = service.as_ref().and_then(|service| service["spec"]["selector"].as_object());
-    let Some(selector) = selector else { return Vec::new() };
-    let pairs = selector.iter().map(|(key, value)| format!("{key}%3D{}", value.as_str().unwrap_or_default()));
-    let selector = pairs.collect::<Vec<_>>().join(",").replace('/', "%2F");
-    list(cluster, &format!("{own}/pods?labelSelector={selector}")).await.unwrap_or_default()
-}
-
-async fn replicas(cluster: &Cluster, pods: &[Value]) -> Vec<Replica> {
+async fn replicas(cluster: &Cluster, pods: &[String]) -> Vec<Replica> {
     let token = cluster.api_token().await;
     let mut replicas = Vec::new();
     for pod in pods {
-        let name = text(pod, "/metadata/name").to_owned();
+        let name = pod.clone();
         let replica = match &token {
             Ok(token) => ask(cluster, name, token).await,
             Err(error) => Replica {

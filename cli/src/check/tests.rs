@@ -1,3 +1,5 @@
+//! A cluster and an installation that are well, and what is said when each part of them is broken.
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use outrigger_control_plane::kubernetes::{names, rbac};
@@ -20,6 +22,9 @@ fn platform() -> Platform {
         denied: Vec::new(),
     }
 }
+
+/// Which check, how bad, a part of what is said, and what is broken.
+type Case<T> = (&'static str, Outcome, &'static str, fn(&mut T));
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
@@ -105,7 +110,7 @@ fn broken(check: &str, damage: impl FnOnce(&mut Facts)) -> Finding {
 
 #[test]
 fn what_is_broken_is_named_with_the_way_to_mend_it() {
-    let cases: [(&str, Outcome, &str, fn(&mut Facts)); 13] = [
+    let cases: [Case<Facts>; 13] = [
         ("control plane", Outcome::Failed, "not there", |facts| facts.deployment = Ok(None)),
         ("control plane", Outcome::Warning, "1 of 3", |facts| {
             facts.deployment = Ok(Some(json!({"spec": {"replicas": 3}, "status": {"availableReplicas": 1}})));
@@ -174,7 +179,7 @@ fn who_wants_no_sidecar_has_not_missed_it() {
 
 #[test]
 fn a_cluster_that_is_not_fit_is_told_why() {
-    let cases: [(&str, Outcome, &str, fn(&mut Platform)); 6] = [
+    let cases: [Case<Platform>; 6] = [
         ("kubernetes api", Outcome::Warning, "legacy", |platform| platform.minor = 28),
         ("kubernetes api", Outcome::Failed, "1.29", |platform| platform.minor = 24),
         ("clock", Outcome::Warning, "NTP", |platform| platform.skew_seconds = Some(-90)),

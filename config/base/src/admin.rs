@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -44,6 +44,10 @@ pub const MAX_HEAD_BYTES: usize = 64 << 10;
 /// How long to wait after a connection could not be accepted, for example because there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where a request comes from, in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller(pub SocketAddr);
+
 /// A port that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", advice(*.address, .flag, .source))]
@@ -75,8 +79,9 @@ pub async fn serve(listener: TcpListener, router: Router, drain: Drain) {
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone(), drain.clone()));
+                Ok((stream, address)) => {
+                    let router = router.clone().layer(Extension(Caller(address)));
+                    connections.spawn(connection(stream, router, drain.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection to the admin server");

@@ -1,3 +1,5 @@
+//! Probes against applications that answer, refuse, say nothing, or are something else.
+
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
