@@ -11,6 +11,7 @@ use std::time::Duration;
 use kube::Client;
 use outrigger_base::lifecycle::drain::Drain;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::leader::{Elector, Leadership};
 use crate::xds::Hub;
@@ -79,6 +80,14 @@ impl Writer {
             bundles::Bundles::new(&self.client, &self.hub, &self.installation).run(),
             webhooks::Webhooks::new(&self.client, &self.installation).run(),
         );
+    }
+}
+
+/// Waits for a time, for ever when there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

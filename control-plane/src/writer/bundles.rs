@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
@@ -16,9 +16,9 @@ use kube::{Api, Client, ResourceExt};
 use outrigger_resources::Object;
 use outrigger_resources::kubernetes::Pod;
 use serde_json::json;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
-use super::{Installation, PACE};
+use super::{Installation, PACE, until};
 use crate::kubernetes::names::{AUTHORITIES_KEY, FIELD_MANAGER, INJECT, TRUST_BUNDLE};
 use crate::kubernetes::timed::{CallError, call};
 use crate::world::World;
@@ -40,8 +40,10 @@ pub(super) struct Bundles<'a> {
     installation: &'a Installation,
     present: Present,
     wanted: Namespaces,
+    /// When to look at a world that was announced.
+    look_at: Option<Instant>,
     /// When to try again what failed.
-    retry: Option<Instant>,
+    retry_at: Option<Instant>,
     /// Whether a failure was logged that is not over.
     failing: bool,
 }
@@ -116,7 +118,8 @@ impl<'a> Bundles<'a> {
             installation,
             present: Present::default(),
             wanted: Namespaces::new(),
-            retry: None,
+            look_at: None,
+            retry_at: None,
             failing: false,
         }
     }
@@ -130,40 +133,30 @@ impl<'a> Bundles<'a> {
         let mut authorities = self.installation.authorities.clone();
         self.wanted = namespaces(&self.hub.world());
         loop {
-            self.wait(&mut events, async {
-                tokio::select! {
-                    // Whoever will never say anything new is not waited for.
-                    Ok(()) = generations.changed() => sleep(SETTLE).await,
-                    Ok(()) = authorities.changed() => {}
-                    else => std::future::pending().await,
+            let (look_at, retry_at) = (self.look_at, self.retry_at);
+            tokio::select! {
+                Some(event) = events.next() => match event {
+                    Ok(event) => self.present.take_in(event),
+                    Err(error) => self.report(format_args!("cannot be watched: {error}")),
+                },
+                Ok(()) = generations.changed() => {
+                    self.look_at.get_or_insert_with(|| Instant::now() + SETTLE);
                 }
-            })
-            .await;
+                Ok(()) = authorities.changed() => {}
+                () = until(look_at) => {
+                    self.look_at = None;
+                    self.wanted = namespaces(&self.hub.world());
+                }
+                () = until(retry_at) => self.retry_at = None,
+            }
             self.write().await;
-        }
-    }
-
-    /// Waits until something may be due.
-    async fn wait(
-        &mut self,
-        events: &mut (impl Stream<Item = watcher::Result<Event<ConfigMap>>> + Unpin),
-        changed: impl Future<Output = ()>,
-    ) {
-        let retry = self.retry;
-        tokio::select! {
-            Some(event) = events.next() => match event {
-                Ok(event) => self.present.take_in(event),
-                Err(error) => self.report(format_args!("cannot be watched: {error}")),
-            },
-            () = changed => self.wanted = namespaces(&self.hub.world()),
-            () = async { sleep_until(retry.unwrap_or_else(Instant::now)).await }, if retry.is_some() => self.retry = None,
         }
     }
 
     /// Writes what is due, unless that was tried a moment ago.
     async fn write(&mut self) {
         let Some(known) = &self.present.known else { return };
-        if self.retry.is_some() {
+        if self.retry_at.is_some() {
             return;
         }
         let authorities = self.installation.authorities.borrow().clone();
@@ -174,10 +167,10 @@ impl<'a> Bundles<'a> {
                     self.failing = false;
                 }
                 // The namespace is gone, and the world will say so.
-                Err(error) if error.is_missing() => self.retry = Some(Instant::now() + RETRY_INTERVAL),
+                Err(error) if error.is_missing() => self.retry_at = Some(Instant::now() + RETRY_INTERVAL),
                 Err(error) => {
                     self.report(format_args!("cannot be written in namespace {namespace}: {error}"));
-                    self.retry = Some(Instant::now() + RETRY_INTERVAL);
+                    self.retry_at = Some(Instant::now() + RETRY_INTERVAL);
                 }
             }
             sleep(PACE).await;

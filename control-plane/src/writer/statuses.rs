@@ -15,7 +15,7 @@ use super::events::Events;
 use super::merge::merge;
 use super::served::Served;
 use super::wanted::{KINDS, Wanted, wanted};
-use super::{Installation, PACE};
+use super::{Installation, PACE, until};
 use crate::kubernetes::names::FIELD_MANAGER;
 use crate::kubernetes::timed::{CallError, call};
 use crate::xds::Hub;
@@ -179,13 +179,5 @@ impl<'a> Statuses<'a> {
         if !std::mem::replace(&mut self.failing, true) {
             tracing::warn!("{what}; it is tried again");
         }
-    }
-}
-
-/// Waits for a time, for ever when there is none.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
