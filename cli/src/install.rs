@@ -4,6 +4,7 @@
 //! CRDs and rights are generated from it. It talks to no cluster; `kubectl` does, with the rights of who types it.
 
 use clap::{Args as ClapArgs, ValueEnum};
+use outrigger_control_plane::injector::InjectorOptions;
 use outrigger_control_plane::kubernetes::names;
 use serde_json::Value;
 
@@ -57,12 +58,8 @@ pub(crate) struct Flags {
     /// The whole image of the control plane, instead of registry and tag.
     #[arg(long, value_name = "IMAGE")]
     control_plane_image: Option<String>,
-    /// The whole image of the sidecar, instead of registry and tag.
-    #[arg(long, value_name = "IMAGE")]
-    proxy_image: Option<String>,
-    /// How sidecars stand in pods: native (Kubernetes 1.29 and newer) or legacy.
-    #[arg(long, value_name = "MODE", default_value = "native")]
-    injection_mode: InjectionMode,
+    #[command(flatten)]
+    injector: InjectorOptions,
     /// Whether workloads let plaintext in, written as MeshConfig; Permissive unless a MeshConfig says otherwise.
     #[arg(long, value_name = "MODE")]
     mtls: Option<Mtls>,
@@ -84,16 +81,6 @@ pub(crate) struct Flags {
     /// Add a PodMonitor for all sidecars (Prometheus Operator).
     #[arg(long)]
     pod_monitor: bool,
-}
-
-/// How sidecars stand in pods.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum InjectionMode {
-    /// As an init container that keeps running.
-    #[default]
-    Native,
-    /// As an ordinary container.
-    Legacy,
 }
 
 /// Whether plaintext is let in; the words of MeshConfig.
@@ -127,7 +114,7 @@ pub(crate) enum Extra {
 }
 
 /// What an installation is, decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// The namespace of the control plane.
     pub(crate) namespace: String,
@@ -135,10 +122,8 @@ pub(crate) struct Settings {
     pub(crate) availability: Availability,
     /// The image of the control plane.
     pub(crate) control_plane_image: String,
-    /// The image of sidecars and of the redirect step.
-    pub(crate) proxy_image: String,
-    /// How sidecars stand in pods.
-    pub(crate) injection_mode: InjectionMode,
+    /// What every sidecar has; its image is there.
+    pub(crate) injector: InjectorOptions,
     /// `mtls` of the MeshConfig.
     pub(crate) mtls: Option<Mtls>,
     /// `trustDomain` of the MeshConfig.
@@ -167,8 +152,10 @@ impl Flags {
             namespace: self.namespace.clone(),
             availability: if self.ha { Availability::High } else { Availability::Single },
             control_plane_image: image(&self.control_plane_image, "outrigger-control-plane"),
-            proxy_image: image(&self.proxy_image, "outrigger-proxy"),
-            injection_mode: self.injection_mode,
+            injector: InjectorOptions {
+                proxy_image: Some(image(&self.injector.proxy_image, "outrigger-proxy")),
+                ..self.injector.clone()
+            },
             mtls: self.mtls,
             trust_domain: self.trust_domain.clone(),
             listen: self.listen,

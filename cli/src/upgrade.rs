@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     flags: Flags,
     /// File that says where the cluster is [default: what kubectl would use].
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// The context of that file [default: the current one].
     #[arg(long, value_name = "NAME")]

@@ -72,6 +72,11 @@ fn differences(ours: &Value, theirs: &Value, path: &str, found: &mut Vec<String>
                 differences(ours, theirs, &format!("{path}.{key}"), found);
             }
         }
+        (Value::Array(ours), Value::Array(theirs)) if ours.len() == theirs.len() => {
+            for (at, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+                differences(ours, theirs, &format!("{path}[{at}]"), found);
+            }
+        }
         (ours, theirs) if ours == theirs => {}
         (ours, theirs) => found.push(format!("{path}: install has {ours}, this has {theirs}")),
     }
@@ -103,6 +108,12 @@ fn the_chart_makes_what_install_prints() {
              image.tag=v9,controlPlane.priorityClassName=system-cluster-critical,injector.mode=legacy",
         ),
         ("--control-plane-image a:1 --proxy-image b:2", "controlPlane.image=a:1,proxy.image=b:2"),
+        (
+            "--proxy-image-pull-policy Never --proxy-control-plane https://cp.example:15012 --proxy-cpu-request 1000m \
+             --proxy-cpu-limit 2000m --proxy-memory-request 1Gi --proxy-memory-limit 2Gi --proxy-log-level debug",
+            "proxy.pullPolicy=Never,proxy.controlPlane=https://cp.example:15012,proxy.memoryRequest=1Gi,\
+             proxy.memoryLimit=2Gi,proxy.logLevel=debug,proxy.cpuRequest=1000m,proxy.cpuLimit=2000m",
+        ),
     ] {
         let Some((mut helm, _home)) = program("helm") else { return };
         let namespace = if flags.contains("-n mesh") { "mesh" } else { "outrigger-system" };
@@ -240,6 +251,12 @@ async fn uninstall(cluster: &Cluster, flags: &[&str]) {
     let text = printed(outrigger(&["uninstall"]).args(flags));
     std::fs::File::create(&file).unwrap().write_all(text.as_bytes()).unwrap();
     let file = file.display().to_string();
+    // What it tells people to type is what kubectl takes.
+    let bundles = "metadata.name=outrigger-trust-bundle";
+    cluster.kubectl(&["delete", "configmap", "-A", "--field-selector", bundles]).await.unwrap();
+    let columns = r"custom-columns=POD:.metadata.name,VERSION:.metadata.annotations.outrigger\.dev/injected";
+    let pods = cluster.kubectl(&["get", "pods", "-A", "-o", columns]).await.unwrap();
+    assert!(pods.lines().any(|line| line.starts_with("old ") && line.ends_with("0.0.1")), "{pods}");
     cluster.kubectl(&["delete", "--ignore-not-found", "-f", &file]).await.unwrap();
 }
 

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
+use outrigger_control_plane::injector::Mode;
 use outrigger_control_plane::kubernetes::names;
 use serde_json::{Value, json};
 
-use super::{Availability, InjectionMode, Settings, metadata};
+use super::{Availability, Settings, metadata};
 
 /// The user and group of the control plane: `nonroot` of distroless images.
 const USER_ID: u32 = 65_532;
@@ -100,17 +101,31 @@ fn container(settings: &Settings) -> Value {
     })
 }
 
-fn environment(settings: &Settings) -> Value {
-    let field = |path: &str| json!({"fieldRef": {"apiVersion": "v1", "fieldPath": path}});
-    let mode = match settings.injection_mode {
-        InjectionMode::Native => "native",
-        InjectionMode::Legacy => "legacy",
+/// What the injector is told goes by the variables of its flags.
+fn environment(settings: &Settings) -> Vec<Value> {
+    let field = json!({"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}});
+    let told = &settings.injector;
+    let mode = match told.injection_mode {
+        Mode::Native => "native",
+        Mode::Legacy => "legacy",
     };
-    json!([
-        {"name": "OUTRIGGER_MESH_NAMESPACE", "valueFrom": field("metadata.namespace")},
-        {"name": "OUTRIGGER_PROXY_IMAGE", "value": settings.proxy_image},
-        {"name": "OUTRIGGER_INJECTION_MODE", "value": mode},
-    ])
+    let variables = [
+        ("PROXY_IMAGE", &told.proxy_image),
+        ("INJECTION_MODE", &Some(mode.to_owned())),
+        ("PROXY_CONTROL_PLANE", &told.proxy_control_plane),
+        ("PROXY_CPU_LIMIT", &told.proxy_cpu_limit),
+        ("PROXY_CPU_REQUEST", &told.proxy_cpu_request),
+        ("PROXY_IMAGE_PULL_POLICY", &told.proxy_image_pull_policy),
+        ("PROXY_LOG_LEVEL", &told.proxy_log_level),
+        ("PROXY_MEMORY_LIMIT", &told.proxy_memory_limit),
+        ("PROXY_MEMORY_REQUEST", &told.proxy_memory_request),
+    ];
+    let variables = variables.into_iter().filter_map(|(name, value)| {
+        Some(json!({"name": format!("OUTRIGGER_{name}"), "value": value.as_ref()?}))
+    });
+    std::iter::once(json!({"name": "OUTRIGGER_MESH_NAMESPACE", "valueFrom": field}))
+        .chain(variables)
+        .collect()
 }
 
 fn probe(path: &str, period_seconds: u32, failure_threshold: u32) -> Value {

@@ -6,6 +6,10 @@ use outrigger_resources::yaml_values;
 
 use super::*;
 
+const EVERY_SIDECAR_FLAG: &str = "--injection-mode legacy --proxy-image p:1 --proxy-image-pull-policy Never \
+    --proxy-control-plane https://cp.example:15012 --proxy-cpu-request 1 --proxy-cpu-limit 2 --proxy-memory-request 1Gi \
+    --proxy-memory-limit 2Gi --proxy-log-level debug";
+
 #[derive(Parser)]
 struct Program {
     #[command(flatten)]
@@ -71,6 +75,18 @@ fn the_control_plane_understands_its_own_line() {
         assert_eq!(options.xds_tls.map(|address| address.port()), Some(names::XDS_TLS_PORT));
         assert!(options.xds.ip().is_loopback());
     }
+    let command = <ControlPlane as clap::CommandFactory>::command();
+    let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_env).collect();
+    let objects = objects(&settings(EVERY_SIDECAR_FLAG));
+    for variable in pod(&objects)["containers"][0]["env"].as_array().unwrap() {
+        let name = variable["name"].as_str().unwrap();
+        assert!(known.iter().any(|known| *known == name), "no flag is set by {name}");
+    }
+    let told =
+        known.iter().filter(|name| name.to_str().is_some_and(|name| name.starts_with("OUTRIGGER_PROXY_")));
+    let variables = pod(&objects)["containers"][0]["env"].as_array().unwrap().len();
+    // Beside them the namespace and the mode.
+    assert_eq!(variables, told.count() + 2);
 }
 
 #[test]
@@ -111,7 +127,7 @@ fn the_injector_never_stands_before_what_the_cluster_needs_or_before_itself() {
 fn images_come_from_one_registry_or_one_by_one() {
     let image = |words: &str| {
         let settings = settings(words);
-        (settings.control_plane_image, settings.proxy_image)
+        (settings.control_plane_image, settings.injector.proxy_image.unwrap_or_default())
     };
     let own = |name: &str| format!("outrigger/{name}:{VERSION}");
     assert_eq!(image(""), (own("outrigger-control-plane"), own("outrigger-proxy")));

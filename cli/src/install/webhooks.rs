@@ -1,6 +1,7 @@
 //! The configurations that make the API server ask the control plane. `caBundle` is not here: the control plane writes
 //! it, and until then the API server refuses what it would ask about.
 
+use outrigger_control_plane::injector::SYSTEM_NAMESPACES;
 use outrigger_control_plane::kubernetes::names;
 use serde_json::{Value, json};
 
@@ -10,8 +11,6 @@ use super::metadata;
 pub(super) const SERVICE_PORT: u16 = 443;
 /// The label that every namespace has with its own name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
-/// Namespaces that must come up whatever becomes of the mesh.
-const NEVER_INJECTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 /// A pod waits for its sidecar so long, in seconds.
 const INJECT_TIMEOUT_SECONDS: u32 = 10;
 /// Who applies an object waits so long, in seconds.
@@ -39,7 +38,7 @@ pub(super) fn injector(namespace: &str) -> Value {
 
 /// A webhook for pods of namespaces that `label` selects, those excepted that must never wait for us.
 fn inject(namespace: &str, name: &str, label: Value, condition: &str) -> Value {
-    let never: Vec<&str> = NEVER_INJECTED.into_iter().chain([namespace]).collect();
+    let never: Vec<&str> = SYSTEM_NAMESPACES.into_iter().chain([namespace]).collect();
     json!({
         "name": name,
         "admissionReviewVersions": ["v1"],

@@ -24,15 +24,16 @@ const VERSION_LABEL: &str = "app.kubernetes.io/version";
 /// A client for the cluster that kubectl would talk to, or the one of `kubeconfig`.
 pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Client> {
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-    let config = match kubeconfig {
-        Some(path) => {
+    let unknown = "no cluster is known; give --kubeconfig FILE, or set KUBECONFIG";
+    let config = match (kubeconfig, context) {
+        (Some(path), _) => {
             let file =
                 Kubeconfig::read_from(path).with_context(|| format!("cannot use {}", path.display()))?;
-            Config::from_custom_kubeconfig(file, &options).await
+            Config::from_custom_kubeconfig(file, &options).await.context(unknown)?
         }
-        None => Config::from_kubeconfig(&options).await,
+        (None, Some(_)) => Config::from_kubeconfig(&options).await.context(unknown)?,
+        (None, None) => Config::infer().await.context(unknown)?,
     };
-    let config = config.context("no cluster is known; give --kubeconfig FILE, or set KUBECONFIG")?;
     Client::try_from(config).context("the cluster's credentials cannot be used")
 }
 
