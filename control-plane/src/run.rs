@@ -157,7 +157,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
 }
 
 fn start_runtime(options: Options) -> Result<(), ExitError> {
-    let log = LogOptions { format: options.log_format, filter: options.log_level.clone() };
+    let log = LogOptions { format: options.log_format, filter: options.log_filter() };
     logs::init(&log).map_err(ExitError::usage)?;
     if let Err(error) = descriptors::raise_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is; each proxy needs one");

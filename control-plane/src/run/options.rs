@@ -132,6 +132,15 @@ impl Options {
         }
     }
 
+    /// What is logged. The client of the Kubernetes API says each of its failures as an error, also those that are only
+    /// tried again; ours say once what it means, so that it is heard only when it is named.
+    pub(super) fn log_filter(&self) -> String {
+        match self.log_level.contains("kube_") {
+            true => self.log_level.clone(),
+            false => format!("{},kube_client=off,kube_runtime=off", self.log_level),
+        }
+    }
+
     /// Names and addresses of the TLS ports: those of the Service in the control plane's namespace, and the given ones.
     pub(super) fn tls_names(&self) -> Vec<String> {
         let usual = serving::service_names(&self.cluster.mesh_namespace);
@@ -186,6 +195,13 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn the_client_of_the_api_is_heard_only_when_it_is_named() {
+        let filter = |level| options(&["--kubernetes", "--log-level", level]).log_filter();
+        assert_eq!(filter("info"), "info,kube_client=off,kube_runtime=off");
+        assert_eq!(filter("warn,kube_client=debug"), "warn,kube_client=debug");
     }
 
     #[test]
