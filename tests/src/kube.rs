@@ -1,15 +1,20 @@
 //! A Kubernetes cluster of real programs: storage, API server and controllers, with RBAC, webhooks and TokenReview.
 //!
-//! Nothing schedules or runs pods: a test binds them to nodes and writes their status itself.
+//! Nothing schedules or runs pods unless there is a [`node::Node`]: otherwise a test binds them to nodes and writes their
+//! status itself.
 //! It knows nothing of the mesh.
 
 mod keeper;
 mod keys;
 mod kubectl;
 mod pods;
+mod namespaced;
+pub mod node;
 mod servers;
 
+use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,7 +30,7 @@ use crate::process::{Process, Program, Signal};
 
 use keeper::Keeper;
 use keys::Keys;
-use servers::Servers;
+use servers::{Place, Servers};
 
 /// The programs that make a cluster, and those that people use with one.
 pub const PROGRAMS: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "helm"];
@@ -90,13 +95,20 @@ impl Cluster {
     pub async fn start(found: &Found) -> Result<Self> {
         let subnet = Subnet::claim();
         let address = IpAddr::V4(subnet.host(HOST));
+        let seen_at = subnet.address(HOST, servers::API_PORT);
+        Self::start_at(found, subnet, Place { address, seen_at, namespace: None }).await
+    }
+
+    async fn start_at(found: &Found, subnet: Subnet, place: Place) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("outrigger-kube-")
             .tempdir()
             .context("cannot make a directory")?;
+        // Programs of other users may be under it, and know where.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711))?;
         let keeper = Keeper::start(dir.path())?;
-        let keys = Keys::make(dir.path(), &[address])?;
-        let servers = Servers::new(found.path(Counterpart::Kubernetes), dir.path(), address);
+        let keys = Keys::make(dir.path(), &[place.address, place.seen_at.ip()])?;
+        let servers = Servers::new(found.path(Counterpart::Kubernetes), dir.path(), place);
         let running = Mutex::new(Running::default());
         let cluster = Self { running, keys, servers, _subnet: subnet, dir, keeper };
         cluster.keys.kubeconfig("admin", &cluster.servers.url())?;
@@ -108,7 +120,7 @@ impl Cluster {
         let etcd = self.keep(self.servers.etcd())?;
         self.running().etcd = Some(etcd);
         self.start_api().await?;
-        let kubeconfig = self.keys.kubeconfig("controllers", &self.servers.url())?;
+        let kubeconfig = self.keys.kubeconfig("controllers", &self.servers.inner_url())?;
         let mut controllers = self.keep(self.servers.controllers(&kubeconfig))?;
         // The first thing they make without being asked; from then on pods may be created.
         let account = ["get", "serviceaccount", "default", "-n", "default"];

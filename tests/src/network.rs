@@ -23,7 +23,7 @@ const BRIDGE: &str = "br0";
 /// The last part of the hub's addresses; hosts have those above it.
 const HUB: u8 = 1;
 /// The most hosts a network has; the fourth part of their addresses is counted on from [`HUB`].
-const MAX_HOSTS: u8 = 100;
+const MAX_HOSTS: u8 = 250;
 
 /// A bridge and the hosts on it. Dropping it deletes every namespace.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Network {
     ip: PathBuf,
     hub: Namespace,
     hosts: Vec<Namespace>,
+    /// How many hosts it has had: nobody gets the address of one that is gone.
+    count: u8,
 }
 
 /// A network namespace.
@@ -49,7 +51,7 @@ impl Network {
     /// When the namespace or its bridge cannot be made.
     pub fn new(ip: &Path, name: &str) -> Result<Self> {
         let hub = Namespace::add(ip, &format!("outrigger-{}-{name}", std::process::id()), HUB)?;
-        let network = Self { ip: ip.to_owned(), hub, hosts: Vec::new() };
+        let network = Self { ip: ip.to_owned(), hub, hosts: Vec::new(), count: 0 };
         // Without snooping the first neighbour solicitation reaches everybody at once.
         network.hub.ip(&["link", "add", BRIDGE, "type", "bridge", "mcast_snooping", "0"])?;
         network.hub.bring_up(BRIDGE)?;
@@ -61,10 +63,21 @@ impl Network {
     /// # Errors
     /// When one of the steps fails.
     pub fn add_host(&mut self, name: &str) -> Result<&Namespace> {
-        let count = u8::try_from(self.hosts.len()).unwrap_or(MAX_HOSTS);
+        let host = self.lend_host(name)?;
+        self.hosts.push(host);
+        self.hosts.last().context("a host was added")
+    }
+
+    /// As [`Network::add_host`], for a host that goes when the caller drops it.
+    ///
+    /// # Errors
+    /// When one of the steps fails.
+    pub fn lend_host(&mut self, name: &str) -> Result<Namespace> {
+        let count = self.count;
         if count >= MAX_HOSTS {
             bail!("a test network has at most {MAX_HOSTS} hosts");
         }
+        self.count += 1;
         let host = Namespace::add(&self.ip, &format!("{}-{name}", self.hub.name), HUB + 1 + count)?;
         let port = format!("port{count}");
         self.hub.ip(&["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &host.name])?;
@@ -73,8 +86,7 @@ impl Network {
         let (v4, v6) = (self.hub.ipv4().to_string(), self.hub.ipv6().to_string());
         host.ip(&["route", "add", "default", "via", &v4])?;
         host.ip(&["-6", "route", "add", "default", "via", &v6])?;
-        self.hosts.push(host);
-        Ok(&self.hosts[usize::from(count)])
+        Ok(host)
     }
 
     /// The namespace of the bridge, itself a host at it.
@@ -104,6 +116,12 @@ impl Namespace {
         let namespace = Self { ip: ip.to_owned(), name: name.to_owned(), number };
         namespace.ip(&["link", "set", "lo", "up"])?;
         Ok(namespace)
+    }
+
+    /// The file that stands for it.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        Path::new(NAMESPACES).join(&self.name)
     }
 
     /// Its IPv4 address.
@@ -138,7 +156,7 @@ impl Namespace {
     /// Each program of the line replaces itself by the next, so that the process stays the one that was started.
     fn inside(&self, before: &[&str], path: &Path) -> Program {
         let mut net = OsString::from("--net=");
-        net.push(Path::new(NAMESPACES).join(&self.name));
+        net.push(self.file());
         let before = before.iter().map(OsStr::new);
         Program::at("nsenter").args([net.as_os_str()].into_iter().chain(before).chain([path.as_os_str()]))
     }

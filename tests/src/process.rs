@@ -220,6 +220,12 @@ impl Process {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
+    /// The exit code once it has ended, or 128 plus the signal that ended it, as a shell counts.
+    #[must_use]
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten().map(exit_code)
+    }
+
     /// Waits for the end; the exit code, or 128 plus the signal that ended it, as a shell counts.
     ///
     /// # Errors

@@ -49,6 +49,7 @@ impl Keys {
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         keys.issue("api", server, &issuer)?;
         keys.issue("admin", client("admin", Some(MASTERS)), &issuer)?;
+        keys.issue("node", client("node", Some(MASTERS)), &issuer)?;
         keys.issue("controllers", client(CONTROLLERS, None), &issuer)?;
         Ok(keys)
     }

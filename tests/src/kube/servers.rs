@@ -8,7 +8,7 @@ use crate::process::Program;
 use super::keys::Keys;
 
 /// The port of the API server.
-const API_PORT: u16 = 6443;
+pub(super) const API_PORT: u16 = 6443;
 /// The port of etcd for the API server.
 const ETCD_PORT: u16 = 2379;
 /// The port of etcd for other etcds, of which there are none.
@@ -26,13 +26,24 @@ const CONTROLLERS: &str =
 pub(super) struct Servers {
     bin: PathBuf,
     dir: PathBuf,
-    address: IpAddr,
+    place: Place,
+}
+
+/// Where servers listen, and where tests find the API server.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The address of all servers.
+    pub(super) address: IpAddr,
+    /// Where the API server answers tests.
+    pub(super) seen_at: SocketAddr,
+    /// The network namespace of the servers, unless it is that of the test.
+    pub(super) namespace: Option<PathBuf>,
 }
 
 impl Servers {
     /// Servers on an address that nothing else listens on.
-    pub(super) fn new(kubernetes: &Path, dir: &Path, address: IpAddr) -> Self {
-        Self { bin: kubernetes.join("bin"), dir: dir.to_owned(), address }
+    pub(super) fn new(kubernetes: &Path, dir: &Path, place: Place) -> Self {
+        Self { bin: kubernetes.join("bin"), dir: dir.to_owned(), place }
     }
 
     pub(super) fn program(&self, name: &str) -> PathBuf {
@@ -44,15 +55,28 @@ impl Servers {
         self.bin.with_file_name("gateway-api")
     }
 
+    /// The API server, for tests.
     pub(super) fn url(&self) -> String {
+        format!("https://{}", self.place.seen_at)
+    }
+
+    /// The API server, for what runs where the servers do.
+    pub(super) fn inner_url(&self) -> String {
         format!("https://{}", self.at(API_PORT))
+    }
+
+    fn server(&self, name: &str) -> Program {
+        let program = self.program(name);
+        let Some(namespace) = &self.place.namespace else { return Program::at(program) };
+        Program::at("nsenter")
+            .args([format!("--net={}", namespace.display()).into(), program.into_os_string()])
     }
 
     /// Storage that does not wait for the disk: what it holds ends with the test.
     pub(super) fn etcd(&self) -> Program {
         let clients = format!("http://{}", self.at(ETCD_PORT));
         let peers = format!("http://{}", self.at(ETCD_PEER_PORT));
-        Program::at(self.program("etcd")).args([
+        self.server("etcd").args([
             "--unsafe-no-fsync".to_owned(),
             "--log-level=warn".to_owned(),
             format!("--data-dir={}", self.dir.join("etcd").display()),
@@ -66,10 +90,10 @@ impl Servers {
 
     pub(super) fn api(&self, keys: &Keys) -> Program {
         let file = |flag: &str, name: &str| format!("--{flag}={}", keys.path(name).display());
-        Program::at(self.program("kube-apiserver")).args([
+        self.server("kube-apiserver").args([
             format!("--etcd-servers=http://{}", self.at(ETCD_PORT)),
-            format!("--bind-address={}", self.address),
-            format!("--advertise-address={}", self.address),
+            format!("--bind-address={}", self.place.address),
+            format!("--advertise-address={}", self.place.address),
             format!("--secure-port={API_PORT}"),
             file("cert-dir", "api-certificates"),
             file("tls-cert-file", "api.crt"),
@@ -89,7 +113,7 @@ impl Servers {
 
     pub(super) fn controllers(&self, kubeconfig: &Path) -> Program {
         let file = |flag: &str, name: &str| format!("--{flag}={}", self.dir.join(name).display());
-        Program::at(self.program("kube-controller-manager")).args([
+        self.server("kube-controller-manager").args([
             format!("--kubeconfig={}", kubeconfig.display()),
             "--leader-elect=false".to_owned(),
             "--use-service-account-credentials=true".to_owned(),
@@ -105,6 +129,6 @@ impl Servers {
     }
 
     fn at(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.address, port)
+        SocketAddr::new(self.place.address, port)
     }
 }
