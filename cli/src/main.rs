@@ -10,6 +10,7 @@ mod cluster;
 mod completion;
 mod demo;
 mod explain;
+mod inject;
 mod install;
 mod offline;
 mod output;
@@ -52,6 +53,8 @@ enum Command {
     Upgrade(upgrade::Args),
     /// Prints the objects of an installation, for kubectl delete.
     Uninstall(uninstall::Args),
+    /// Puts sidecars into the pods of YAML files, as the webhook does to pods in a cluster.
+    Inject(inject::Args),
     /// Makes tokens for workloads on plain hosts.
     Token(token::Args),
     /// Prints a completion script for a shell.
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Status(args) => report(status::main(&args)),
         Command::Validate(args) => validate::main(&args),
         Command::Explain(args) => explain::main(&args),
+        Command::Inject(args) => inject::main(&args),
         Command::Install(args) => report(install::main(&args)),
         Command::Upgrade(args) => report(upgrade::main(&args)),
         Command::Uninstall(args) => report(uninstall::main(&args)),

@@ -11,6 +11,7 @@ use outrigger_model::name::{Destination, INBOUND, INVALID_CLUSTER};
 use outrigger_model::resource::{Resource, ResourceType};
 use outrigger_resources::Object;
 
+mod annotated;
 mod attached;
 mod backend;
 mod cluster;

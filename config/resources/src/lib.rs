@@ -7,6 +7,7 @@
 pub mod backend_policy;
 pub mod backend_tls_policy;
 pub mod crd;
+pub mod edit;
 pub mod external_service;
 mod field;
 pub mod inbound_policy;

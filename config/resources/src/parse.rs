@@ -18,7 +18,7 @@ mod node;
 mod path;
 mod source;
 mod strict;
-mod yaml;
+pub(crate) mod yaml;
 
 use identity::{Identity, Recognised};
 use path::FieldPath;

@@ -3,6 +3,7 @@
 //! Operations come from the last place to the first, so that each may be read against the value as it was before: no
 //! index in a list is moved by an operation that came earlier.
 
+use outrigger_resources::edit::align;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -34,6 +35,9 @@ pub enum Action {
     Remove,
 }
 
+/// What was, and what is to be.
+type Change<'v> = (&'v [Value], &'v [Value]);
+
 /// What makes `before` into `after`.
 pub fn diff(before: &Value, after: &Value) -> Vec<Operation> {
     let mut forwards = Vec::new();
@@ -46,13 +50,16 @@ fn compare(before: &Value, after: &Value, path: &str, found: &mut Vec<Operation>
     match (before, after) {
         _ if before == after => {}
         (Value::Object(before), Value::Object(after)) => mappings(before, after, path, found),
-        (Value::Array(before), Value::Array(after)) if is_kept(before, after) => {
-            lists(before, after, path, found);
-        }
-        _ => {
-            found.push(Operation { action: Action::Replace { value: after.clone() }, path: path.to_owned() })
-        }
+        (Value::Array(old), Value::Array(new)) => match align(old, new) {
+            Some(origins) => lists((old, new), &origins, path, found),
+            None => found.push(replace(after, path)),
+        },
+        _ => found.push(replace(after, path)),
     }
+}
+
+fn replace(value: &Value, path: &str) -> Operation {
+    Operation { action: Action::Replace { value: value.clone() }, path: path.to_owned() }
 }
 
 fn mappings(before: &Map<String, Value>, after: &Map<String, Value>, path: &str, found: &mut Vec<Operation>) {
@@ -68,33 +75,22 @@ fn mappings(before: &Map<String, Value>, after: &Map<String, Value>, path: &str,
     }
 }
 
-/// Whether every item of `before` is in `after` in the same order.
-fn is_kept(before: &[Value], after: &[Value]) -> bool {
-    let mut rest = after.iter();
-    before.iter().all(|old| rest.any(|new| is_same(old, new)))
-}
-
 /// Puts new items before the next one that was there.
-fn lists(before: &[Value], after: &[Value], path: &str, found: &mut Vec<Operation>) {
+fn lists(change: Change<'_>, origins: &[Option<usize>], path: &str, found: &mut Vec<Operation>) {
+    let (before, after) = change;
     let mut next = 0;
-    for new in after {
-        match before.get(next) {
-            Some(old) if is_same(old, new) => {
-                compare(old, new, &below(path, &next.to_string()), found);
-                next += 1;
+    for (new, origin) in after.iter().zip(origins) {
+        match origin {
+            Some(index) => {
+                compare(&before[*index], new, &below(path, &index.to_string()), found);
+                next = index + 1;
             }
-            _ => {
+            None => {
                 let path = below(path, &next.to_string());
                 found.push(Operation { action: Action::Add { value: new.clone() }, path });
             }
         }
     }
-}
-
-/// Items of the lists of a pod are known by their name.
-fn is_same(old: &Value, new: &Value) -> bool {
-    let name = |value: &Value| value.get("name").and_then(Value::as_str).map(str::to_owned);
-    old == new || name(old).is_some_and(|old| name(new) == Some(old))
 }
 
 fn below(path: &str, key: &str) -> String {

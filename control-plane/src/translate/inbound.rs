@@ -11,6 +11,7 @@ use outrigger_resources::mesh_config::{self as resources, MeshConfigSpec};
 use outrigger_resources::{Kind, Meta, Object, ObjectRef};
 
 use super::Client;
+use super::annotated;
 use super::inbound_policy::{self, Receiver};
 use super::listener::declared_or_opaque;
 use super::member::Member;
@@ -33,6 +34,9 @@ pub(super) fn inbound(world: &World, client: &Client) -> Inbound {
     let labels = member.map_or(&client.labels, |member| &member.meta().labels);
     let receiver = Receiver { namespace: &client.namespace, labels, services: &services };
     inbound_policy::apply(world, &receiver, &mut inbound);
+    if let Some(member) = member {
+        annotated::apply(member.meta(), &mut inbound);
+    }
     inbound
 }
 

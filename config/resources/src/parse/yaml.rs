@@ -46,14 +46,14 @@ pub(crate) fn documents(text: &str) -> impl Iterator<Item = Result<Document, Unr
     chunks(text).into_iter().flat_map(|chunk| chunk.read())
 }
 
-/// A part of a text that holds one document as a rule.
-struct Chunk<'a> {
-    text: &'a str,
+/// A part of a text that holds one document as a rule. All of them together are the text.
+pub(crate) struct Chunk<'a> {
+    pub(crate) text: &'a str,
     /// Lines of the text before it.
     lines_before: u32,
 }
 
-fn chunks(text: &str) -> Vec<Chunk<'_>> {
+pub(crate) fn chunks(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let (mut start, mut lines_before, mut offset) = (0, 0, 0);
     let mut has_content = false;
@@ -84,7 +84,7 @@ fn is_content(line: &str) -> bool {
 }
 
 impl Chunk<'_> {
-    fn read(&self) -> Vec<Result<Document, Unreadable>> {
+    pub(crate) fn read(&self) -> Vec<Result<Document, Unreadable>> {
         if self.text.len() > MAX_DOCUMENT_BYTES {
             let position = Position { line: self.lines_before + 1, column: 1 };
             let message = format!(

@@ -212,3 +212,33 @@ fn inbound_is_made_for_the_workload_that_asks() {
     assert_eq!(inbound_of(&by_number, &by_label), format!("{everywhere}\n{port}"));
     assert_eq!(inbound_of("", &client("")), "Permissive cluster.local Allow log=off");
 }
+
+#[test]
+fn a_workload_says_by_annotations_which_ports_are_opaque_and_how_its_requests_are_logged() {
+    let yaml = service("reviews", 1);
+    let named = Client { name: "reviews-1".into(), ..client("shop") };
+    let own = "8080 Http1 reviews.shop.svc.cluster.local";
+    let text = "\n---\napiVersion: outrigger.dev/v1alpha1\nkind: MeshConfig\n\
+                metadata: {name: mesh, namespace: outrigger-system}\nspec: {accessLog: {format: text}}\n";
+    for (annotations, mesh, log, ports) in [
+        (
+            "outrigger.dev/opaque-ports: '8080, 9'",
+            "",
+            "off",
+            "\n9 Opaque \n8080 Opaque reviews.shop.svc.cluster.local",
+        ),
+        ("outrigger.dev/opaque-ports: 'x,0'", "", "off", own),
+        ("outrigger.dev/access-log: enabled", "", "Json", own),
+        ("outrigger.dev/access-log: enabled", text, "Text", own),
+        ("outrigger.dev/access-log: text", "", "Text", own),
+        ("outrigger.dev/access-log: json", text, "Json", own),
+        ("outrigger.dev/access-log: disabled", text, "off", own),
+        ("outrigger.dev/access-log: perhaps", text, "Text", own),
+    ] {
+        let at = "metadata: {name: reviews-1, ";
+        assert!(yaml.contains(at), "{yaml}");
+        let yaml = yaml.replacen(at, &format!("{at}annotations: {{{annotations}}}, "), 1) + mesh;
+        let want = format!("Permissive cluster.local Allow log={log}\n{}", ports.trim_start_matches('\n'));
+        assert_eq!(inbound_of(&yaml, &named), want, "{annotations}");
+    }
+}
