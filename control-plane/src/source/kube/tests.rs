@@ -345,6 +345,11 @@ async fn of_directory(directory: &Path) -> World {
 /// The objects of a text, each a second younger than the one before it, as an API server would date them.
 fn dated(yaml: &str) -> Vec<Value> {
     let mut objects = crate::kubernetes::fake_cluster::objects(yaml);
+    // An example may have objects that are not the mesh's, like Deployments; nobody watches those.
+    let group =
+        |object: &Value| object["apiVersion"].as_str()?.rsplit_once('/').map(|(group, _)| group.to_owned());
+    let known = |object: &Value| Kind::find(&group(object).unwrap_or_default(), object["kind"].as_str()?);
+    objects.retain(|object| known(object).is_some());
     for (number, object) in objects.iter_mut().enumerate() {
         object["metadata"]["creationTimestamp"] =
             format!("2026-01-31T12:{:02}:{:02}Z", number / 60, number % 60).into();
