@@ -1,3 +1,5 @@
+//! Files get what pods in a cluster get, and keep what people wrote.
+
 use super::*;
 
 const SHOP: &str = "\

@@ -1,3 +1,5 @@
+//! A pod in, the pod with its sidecar out, or why not.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Reviews in, answers out: those that an API server sends, and those that nobody should.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Method;

@@ -1,3 +1,5 @@
+//! What is not touched stays, what is wanted is said: by tables, and by texts that nobody thought of.
+
 use proptest::prelude::*;
 use serde_json::json;
 
