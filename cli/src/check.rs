@@ -4,8 +4,11 @@
 //! a warning or failed, and one that is not ok says what to do.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
+use outrigger_base::flags::parse_duration;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::cluster::{Cluster, ClusterArgs};
 use crate::output::{self, Format};
@@ -17,6 +20,9 @@ mod gather;
 mod platform;
 mod workloads;
 
+/// How often it is looked again with `--wait`.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
 /// Says whether a cluster is fit for the mesh, and whether the mesh in it is well.
 #[derive(clap::Args)]
 #[command(after_help = "Example: outrigger check --pre && outrigger install | kubectl apply -f -")]
@@ -27,6 +33,9 @@ pub(crate) struct Args {
     /// Evict pods that missed injection, as far as their PodDisruptionBudgets allow it.
     #[arg(long, conflicts_with = "pre")]
     evict: bool,
+    /// Check again, for so long at most, until nothing fails: for right after an installation.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    wait: Option<Duration>,
     #[command(flatten)]
     cluster: ClusterArgs,
     /// How to print.
@@ -90,7 +99,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(check(args)))
+        .and_then(|runtime| runtime.block_on(patiently(args)))
         .and_then(|report| {
             output::print(args.output, &report, table)?;
             Ok(report.outcome)
@@ -102,6 +111,18 @@ pub(crate) fn main(args: &Args) -> ExitCode {
             eprintln!("outrigger: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Checks until nothing fails, or time is over; once without `--wait`.
+async fn patiently(args: &Args) -> anyhow::Result<Report> {
+    let deadline = Instant::now() + args.wait.unwrap_or_default();
+    loop {
+        let report = check(args).await?;
+        if report.outcome < Outcome::Failed || Instant::now() >= deadline {
+            return Ok(report);
+        }
+        tokio::time::sleep(CHECK_EVERY).await;
     }
 }
 
