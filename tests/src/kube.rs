@@ -180,6 +180,12 @@ impl Cluster {
         program.env("HOME", self.dir.path())
     }
 
+    /// The file of a program of the cluster, one of [`PROGRAMS`].
+    #[must_use]
+    pub fn program_file(&self, name: &str) -> PathBuf {
+        self.servers.program(name)
+    }
+
     /// A directory for files of tests, which goes with the cluster.
     #[must_use]
     pub fn path(&self) -> &Path {
