@@ -21,21 +21,35 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 /// Pods that asked for a sidecar and have none, as `namespace/name`.
 pub(super) fn missed(facts: &Facts) -> Vec<&Value> {
     let (Ok(pods), Ok(namespaces)) = (&facts.pods, &facts.namespaces) else { return Vec::new() };
-    let labelled: BTreeSet<&str> = namespaces
-        .iter()
-        .filter(|namespace| namespace["metadata"]["labels"][names::INJECT] == "enabled")
-        .map(|namespace| text(namespace, "/metadata/name"))
-        .collect();
+    let said = |namespace| text(namespace, "/metadata/name");
+    let labels = |namespace: &'_ Value| namespace["metadata"]["labels"][names::INJECT].clone();
+    let labelled =
+        Labelled(namespaces.iter().map(|namespace| (said(namespace), labels(namespace))).collect());
     pods.iter().filter(|pod| wants_proxy(pod, &labelled) && !has_proxy(pod) && !is_finished(pod)).collect()
 }
 
-fn wants_proxy(pod: &Value, labelled: &BTreeSet<&str>) -> bool {
+/// What each namespace says of injection.
+struct Labelled<'a>(BTreeMap<&'a str, Value>);
+
+impl Labelled<'_> {
+    fn asks(&self, namespace: &str) -> bool {
+        self.0.get(namespace).is_some_and(|label| label == "enabled")
+    }
+
+    fn declines(&self, namespace: &str) -> bool {
+        self.0.get(namespace).is_some_and(|label| label == "disabled")
+    }
+}
+
+fn wants_proxy(pod: &Value, labelled: &Labelled<'_>) -> bool {
     if pod["spec"]["hostNetwork"] == true {
         return false;
     }
+    let namespace = text(pod, "/metadata/namespace");
     match pod["metadata"]["annotations"][names::INJECT].as_str() {
-        Some(said) => said == "enabled",
-        None => labelled.contains(text(pod, "/metadata/namespace")),
+        // Nobody asks us about pods of a namespace that declines.
+        Some(said) => said == "enabled" && !labelled.declines(namespace),
+        None => labelled.asks(namespace),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What flags and environment variables are made of: durations, addresses that can be off, and errors on one line.
 
 use std::fmt;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -94,7 +95,8 @@ pub fn not_run(error: &clap::Error, program: &str) -> ExitCode {
     match usage_error(error) {
         Some(usage) => usage.report(program),
         None => {
-            print!("{}", error.render());
+            // Whoever reads has seen enough: `outrigger --help | head`.
+            let _ = write!(std::io::stdout(), "{}", error.render());
             ExitCode::SUCCESS
         }
     }
