@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,27 +16,31 @@ use outrigger_control_plane::world::{Change, Changed, World};
 use outrigger_control_plane::writer::{Installation, Writer};
 use outrigger_control_plane::xds::Hub;
 use outrigger_resources::{crd, parse_yaml};
-use outrigger_tests::counterparts;
+use outrigger_tests::counterparts::{self, Found};
 use outrigger_tests::kube::{Cluster, GatewayApi};
+use outrigger_tests::process::{Process, Program, Signal};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
 
+/// How long a program may take to be ready, or to end, on a machine that does more beside it.
+const PATIENCE: Duration = Duration::from_secs(90);
 const ROOT: &str = "-----BEGIN CERTIFICATE-----\none\n-----END CERTIFICATE-----\n";
 
 /// A cluster that has our kinds; one for all tests of this file.
 async fn cluster() -> Option<&'static Cluster> {
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
     let found = counterparts::need_cluster(&[])?;
-    let start = async || {
-        let cluster = Cluster::start(&found).await.unwrap();
-        cluster.apply_gateway_api(GatewayApi::Experimental).await.unwrap();
-        cluster.apply(&list(crd::definitions())).await.unwrap();
-        let wait = ["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"];
-        cluster.kubectl(&wait).await.unwrap();
-        cluster
-    };
-    Some(CLUSTER.get_or_init(start).await)
+    Some(CLUSTER.get_or_init(async || with_our_kinds(&found).await).await)
+}
+
+async fn with_our_kinds(found: &Found) -> Cluster {
+    let cluster = Cluster::start(found).await.unwrap();
+    cluster.apply_gateway_api(GatewayApi::Experimental).await.unwrap();
+    cluster.apply(&list(crd::definitions())).await.unwrap();
+    let wait = ["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"];
+    cluster.kubectl(&wait).await.unwrap();
+    cluster
 }
 
 fn list(items: Vec<Value>) -> String {
@@ -43,8 +48,8 @@ fn list(items: Vec<Value>) -> String {
 }
 
 /// An installation whose replicas only write.
-struct Mesh {
-    cluster: &'static Cluster,
+struct Mesh<'c> {
+    cluster: &'c Cluster,
     /// The namespace of the control plane; that of the users is `<namespace>-shop`.
     namespace: &'static str,
 }
@@ -53,12 +58,12 @@ struct Mesh {
 struct Replica {
     hub: Arc<Hub>,
     drain: DrainTrigger,
-    tasks: JoinSet<()>,
+    _tasks: JoinSet<()>,
 }
 
-impl Mesh {
+impl<'c> Mesh<'c> {
     /// Makes the namespaces, the service account and its rights.
-    async fn install(cluster: &'static Cluster, namespace: &'static str) -> Self {
+    async fn install(cluster: &'c Cluster, namespace: &'static str) -> Self {
         let mesh = Self { cluster, namespace };
         let named =
             |kind: &str, name: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}});
@@ -92,7 +97,17 @@ impl Mesh {
         let mut tasks = JoinSet::new();
         tasks.spawn(Writer::new(client, hub.clone(), installation).run(drain.clone()));
         tasks.spawn(push(hub.clone(), drain));
-        Replica { hub, drain: trigger, tasks }
+        Replica { hub, drain: trigger, _tasks: tasks }
+    }
+
+    /// Starts a whole control plane, as the pod of this name.
+    async fn control_plane(&self, pod: &str) -> Process {
+        let kubeconfig = self.cluster.kubeconfig_for(self.namespace, names::CONTROL_PLANE).await.unwrap();
+        let kubeconfig = kubeconfig.display().to_string();
+        let cluster = ["control-plane", "--kubernetes", "--kubeconfig", &kubeconfig];
+        let own = ["--mesh-namespace", self.namespace, "--xds", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        let program = Program::of_workspace("outrigger").args(cluster).args(own).env("HOSTNAME", pod);
+        program.start_ready(PATIENCE).await.unwrap()
     }
 
     /// The world of the users' namespace, as it is in the cluster now.
@@ -171,6 +186,21 @@ fn route(name: &str, backend: &str) -> Value {
     })
 }
 
+/// The injector's configuration, which calls nobody.
+fn injector(namespace: &str) -> Value {
+    let webhook = json!({
+        "name": names::INJECT_POD_WEBHOOK, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "clientConfig": {"service": {"name": names::CONTROL_PLANE, "namespace": namespace, "path": "/inject"}},
+        // No namespace has this label.
+        "namespaceSelector": {"matchLabels": {"example.com/nowhere": "true"}},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
+    });
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": names::INJECTOR_WEBHOOK}, "webhooks": [webhook],
+    })
+}
+
 /// Our entries in the status of a route.
 fn ours(route: &Value) -> Value {
     let parents = route["status"]["parents"].as_array().cloned().unwrap_or_default();
@@ -186,33 +216,50 @@ fn condition(status: &Value, type_: &str) -> Value {
 }
 
 #[tokio::test]
-async fn of_three_replicas_one_writes_and_another_when_it_dies() {
-    let Some(cluster) = cluster().await else { return };
-    let mesh = Mesh::install(cluster, "election").await;
+async fn of_three_control_planes_one_writes_and_another_when_it_is_killed() {
+    // Not the shared one: these programs see all of a cluster.
+    let Some(found) = counterparts::need_cluster(&[]) else { return };
+    let cluster = with_our_kinds(&found).await;
+    let mesh = Mesh::install(&cluster, "election").await;
+    cluster.apply(&injector(mesh.namespace).to_string()).await.unwrap();
     mesh.apply(service("reviews")).await;
-    mesh.apply(route("r", "reviews")).await;
-    let mut replicas = Vec::new();
+    mesh.apply(route("quiet", "reviews")).await;
+    mesh.apply(route("loud", "reviews")).await;
+    let mut planes = BTreeMap::new();
     for name in ["replica-0", "replica-1", "replica-2"] {
-        replicas.push((name, mesh.replica(name).await));
+        planes.insert(name.to_owned(), mesh.control_plane(name).await);
     }
     let first = mesh.leader("").await;
-    mesh.route_with("r", "ResolvedRefs", "ResolvedRefs").await;
+    let quiet = mesh.route_with("quiet", "ResolvedRefs", "ResolvedRefs").await;
+    mesh.route_with("loud", "ResolvedRefs", "ResolvedRefs").await;
+    let has_root = |found: &Value| found["data"]["ca.crt"].as_str().is_some_and(|text| !text.is_empty());
+    let bundle = cluster.wait_for("configmap", &mesh.shop(), names::TRUST_BUNDLE, has_root).await.unwrap();
+    let is_trusted = |found: &Value| !found["webhooks"][0]["clientConfig"]["caBundle"].is_null();
+    let kind = "mutatingwebhookconfiguration";
+    let trusting = cluster.wait_for(kind, "", names::INJECTOR_WEBHOOK, is_trusted).await.unwrap();
+    let secret = cluster.get_json("secret", mesh.namespace, names::ROOT_SECRET).await.unwrap();
+    assert_eq!(trusting["webhooks"][0]["clientConfig"]["caBundle"], secret["data"]["ca.crt"]);
 
-    // It dies without a word.
-    let at = replicas.iter().position(|(name, _)| *name == first).unwrap();
-    let (_, mut dead) = replicas.remove(at);
-    dead.tasks.shutdown().await;
-    mesh.apply(route("r", "gone")).await;
-    mesh.publish(&replicas.iter().map(|(_, replica)| replica).collect::<Vec<_>>()).await;
+    // It is killed, and a route changes before anybody else leads.
+    planes.remove(&first).unwrap().signal(Signal::Kill).unwrap();
+    mesh.apply(route("loud", "gone")).await;
     let second = mesh.leader(&first).await;
-    mesh.route_with("r", "ResolvedRefs", "BackendNotFound").await;
+    mesh.route_with("loud", "ResolvedRefs", "BackendNotFound").await;
 
-    // It leaves in good order, and the Lease is free at once.
-    let at = replicas.iter().position(|(name, _)| *name == second).unwrap();
-    let (_, leaving) = replicas.remove(at);
-    leaving.drain.drain_and_wait().await;
+    // It leaves in good order, and the third one goes on.
+    let mut leaving = planes.remove(&second).unwrap();
+    leaving.signal(Signal::Terminate).unwrap();
+    assert_eq!(leaving.wait_exit(PATIENCE).await.unwrap(), 0, "{}", leaving.stderr());
     let third = mesh.leader(&second).await;
-    assert!(third != first && third != second);
+    assert!(planes.contains_key(&third), "{third}");
+    mesh.apply(route("loud", "reviews")).await;
+    mesh.route_with("loud", "ResolvedRefs", "ResolvedRefs").await;
+
+    // Nobody wrote what was right already.
+    let now = cluster.get_json("httproute", &mesh.shop(), "quiet").await.unwrap();
+    assert_eq!(now["metadata"]["resourceVersion"], quiet["metadata"]["resourceVersion"]);
+    let now = cluster.get_json("configmap", &mesh.shop(), names::TRUST_BUNDLE).await.unwrap();
+    assert_eq!(now["metadata"]["resourceVersion"], bundle["metadata"]["resourceVersion"]);
 }
 
 #[tokio::test]
@@ -301,17 +348,7 @@ async fn roots_and_authority_are_written_and_repaired() {
     let Some(cluster) = cluster().await else { return };
     let mesh = Mesh::install(cluster, "trust").await;
     let shop = mesh.shop();
-    let webhook = json!({
-        "name": names::INJECT_POD_WEBHOOK, "sideEffects": "None", "admissionReviewVersions": ["v1"],
-        "clientConfig": {"service": {"name": names::CONTROL_PLANE, "namespace": mesh.namespace, "path": "/inject"}},
-        // No namespace has this label: nothing is to be called here.
-        "namespaceSelector": {"matchLabels": {"example.com/nowhere": "true"}},
-        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
-    });
-    let configuration = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": names::INJECTOR_WEBHOOK}, "webhooks": [webhook],
-    });
+    let configuration = injector(mesh.namespace);
     cluster.apply(&configuration.to_string()).await.unwrap();
     let _replica = mesh.replica("replica").await;
 
