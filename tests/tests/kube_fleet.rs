@@ -1,4 +1,4 @@
-//! A hundred sidecars and one route: how long it takes from `kubectl apply` until a change is in force in each of them.
+//! Many sidecars and one route: how long it takes from `kubectl apply` until a change is in force in each of them.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -11,20 +11,20 @@ use outrigger_tests::kube::{Cluster, GatewayApi};
 use outrigger_tests::process::{Process, Program};
 use outrigger_tests::{client, counterparts};
 
-/// How many sidecars there are.
-const PROXIES: usize = 100;
+/// How many sidecars there are: a hundred are for a release build (`cargo test --release --test kube_fleet`), which is
+/// what people run.
+const PROXIES: usize = if cfg!(debug_assertions) { 25 } else { 100 };
 /// How often the route is changed.
 const CHANGES: usize = 20;
 /// How long a program may take to be ready while a hundred others start.
 const READY_WITHIN: Duration = Duration::from_secs(180);
-/// The target is a second on a machine of its own. Here a hundred sidecars, the API server and the tests beside this one
-/// share two cores, with debug builds.
+/// The target is a second. Here the sidecars, the API server and tests beside this one may share two cores.
 const WITHIN: Duration = Duration::from_secs(10);
 /// Where an installation lives.
 const MESH: &str = "outrigger-system";
 
 #[tokio::test]
-async fn a_route_is_in_force_in_a_hundred_proxies_soon_after_it_is_applied() {
+async fn a_route_is_in_force_in_all_proxies_soon_after_it_is_applied() {
     let Some(found) = counterparts::need_cluster(&[]) else { return };
     let cluster = Cluster::start(&found).await.unwrap();
     cluster.apply_gateway_api(GatewayApi::Standard).await.unwrap();

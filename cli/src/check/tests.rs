@@ -171,9 +171,13 @@ fn who_wants_no_sidecar_has_not_missed_it() {
         let facts = Facts { pods: Ok(vec![pod.clone()]), ..facts() };
         assert!(workloads::missed(&facts).is_empty(), "{pod}");
     }
+    let declined = json!({"metadata": {"name": "shop", "labels": {names::INJECT: "disabled"}}});
+    let asked = pod("x", json!({"metadata": {"annotations": {names::INJECT: "enabled"}}}));
+    let facts = Facts { namespaces: Ok(vec![declined]), pods: Ok(vec![asked]), ..self::facts() };
+    assert!(workloads::missed(&facts).is_empty(), "the namespace declines");
     let asked =
         pod("x", json!({"metadata": {"namespace": "other", "annotations": {names::INJECT: "enabled"}}}));
-    let facts = Facts { pods: Ok(vec![asked]), ..facts() };
+    let facts = Facts { pods: Ok(vec![asked]), ..self::facts() };
     assert_eq!(workloads::missed(&facts).len(), 1);
 }
 
