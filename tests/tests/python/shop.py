@@ -6,9 +6,12 @@ When it is told to end, it takes no more connections, finishes every request tha
 import signal
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 
+# So that there is always something that has begun.
+WORK_SECONDS = 0.05
 METRICS = b"# TYPE shop_greetings_total counter\nshop_greetings_total 1\n"
 
 
@@ -19,6 +22,7 @@ class Shop(BaseHTTPRequestHandler):
 
     def do_GET(self):
         body = METRICS if self.path == "/metrics" else b"welcome\n"
+        time.sleep(WORK_SECONDS)
         self.send_response(200)
         self.send_header("content-type", "text/plain")
         self.send_header("content-length", str(len(body)))
