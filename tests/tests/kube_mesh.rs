@@ -78,7 +78,7 @@ async fn strict_workloads_are_probed_and_closed_to_strangers(node: &Node) {
     let at_the_pod = format!("http://{}:8080/", pod["status"]["podIP"].as_str().unwrap());
     let refused = eventually(HEARD_WITHIN, async || {
         let status = status(node, STRANGER, &at_the_pod).await;
-        ["401", "000"].contains(&status.as_str()).then_some(())
+        ["401", "000"].iter().any(|refused| status.starts_with(refused)).then_some(())
     });
     refused.await.expect("who has no identity is turned away");
     // They have gone on being probed while strangers were turned away.
@@ -103,7 +103,7 @@ async fn a_rollout_loses_no_request(node: &Node, python: &str) {
     let all_ask = async |times: u32| {
         let asked =
             |number| customers.stdout().contains(&format!("customer {number} has asked {times} times"));
-        let found = eventually(HEARD_WITHIN, async || (0..4).all(asked).then_some(()));
+        let found = eventually(HEARD_WITHIN, async || (0..8).all(asked).then_some(()));
         found.await.unwrap_or_else(|| panic!("not {times} times: {}", customers.stdout()));
     };
     all_ask(20).await;
@@ -137,7 +137,16 @@ async fn a_pod_waits_for_the_control_plane(node: &Node) {
     assert!(
         pod["status"]["initContainerStatuses"].as_array().unwrap().iter().all(|one| one["restartCount"] == 0)
     );
-    assert_eq!(status(node, ["shop", "early", "main"], "http://shop/").await, "200");
+    let early = ["shop", "early", "main"];
+    let mut said = Vec::new();
+    let answered = eventually(HEARD_WITHIN, async || {
+        said.push(status(node, early, "http://shop/").await);
+        (said.last()? == "200").then_some(())
+    });
+    let is_answered = answered.await.is_some();
+    // While the control plane begins anew, the first question may come too early.
+    eprintln!("an early pod: {said:?}");
+    assert!(is_answered, "{said:?}\n{}", node.logs(["shop", "early", "outrigger-proxy"]));
 }
 
 /// A pod with a sidecar from the command line, so that no webhook is asked.
@@ -187,12 +196,12 @@ fn names(pods: &[Value]) -> Vec<String> {
     pods.iter().filter_map(|pod| Some(pod["metadata"]["name"].as_str()?.to_owned())).collect()
 }
 
-/// The status that a container is answered with; `000` when there is no answer.
+/// The status that a container is answered with; `000` and the reason when there is no answer.
 async fn status(node: &Node, container: [&str; 3], url: &str) -> String {
     let curl = format!(
-        "curl --silent --noproxy '*' --max-time 10 --output /dev/null --write-out '%{{http_code}}' {url} || true"
+        "curl --silent --noproxy '*' --max-time 10 --output /dev/null --write-out '%{{http_code}} %{{errormsg}}' {url} || true"
     );
-    node.exec(container, &["sh", "-c", &curl]).await.unwrap()
+    node.exec(container, &["sh", "-c", &curl]).await.unwrap().trim().to_owned()
 }
 
 /// What a pod answers a program of its node, whatever the status is; nothing where nobody listens.

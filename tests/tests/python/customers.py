@@ -10,8 +10,8 @@ import threading
 import time
 
 HOST, FILE = sys.argv[1:]
-CUSTOMERS = 4
-PAUSE_SECONDS = 0.1
+CUSTOMERS = 8
+PAUSE_SECONDS = 0.05
 TIMEOUT_SECONDS = 20
 
 

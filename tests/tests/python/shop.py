@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 
 # So that there is always something that has begun.
-WORK_SECONDS = 0.05
+WORK_SECONDS = 0.2
 METRICS = b"# TYPE shop_greetings_total counter\nshop_greetings_total 1\n"
 
 
