@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
+use crate::endpoint::Locality;
 use crate::filter::RateLimit;
 
 /// The resource named [`crate::name::INBOUND`], made for one proxy.
@@ -19,12 +20,21 @@ pub struct Inbound {
     pub limits: Option<Box<InboundLimits>>,
     /// A policy that holds here and that this version cannot apply: while it is there nothing is let in.
     pub closed_by: Option<Arc<str>>,
+    /// Where the proxy runs, as far as the control plane knows; for a proxy that was not told itself.
+    pub locality: Locality,
 }
 
 impl Inbound {
     /// Without ports, settings and limits of its own.
     pub fn plain(mtls: MtlsMode) -> Self {
-        Self { mtls, ports: Vec::new(), mesh: MeshSettings::default(), limits: None, closed_by: None }
+        Self {
+            mtls,
+            ports: Vec::new(),
+            mesh: MeshSettings::default(),
+            limits: None,
+            closed_by: None,
+            locality: Locality::default(),
+        }
     }
 }
 

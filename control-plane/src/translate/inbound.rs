@@ -36,6 +36,7 @@ pub(super) fn inbound(world: &World, client: &Client) -> Inbound {
     inbound_policy::apply(world, &receiver, &mut inbound);
     if let Some(member) = member {
         annotated::apply(member.meta(), &mut inbound);
+        inbound.locality = member.locality();
     }
     inbound
 }

@@ -91,6 +91,7 @@ impl Linker {
         previous: &Snapshot,
         telemetry: &Telemetry,
     ) -> Option<Snapshot> {
+        self.learn_where_we_are(held);
         let mut destinations = previous.destinations.clone();
         let mut changed = false;
         (self.incomplete, self.behind) = (0, 0);
@@ -124,6 +125,16 @@ impl Linker {
         self.limits.forget_unused();
         let (generation, names) = (previous.generation + 1, previous.names.clone());
         Some(Snapshot { generation, inbound, guard, mesh, destinations, names })
+    }
+
+    /// A proxy that was not told where it runs takes the control plane's word, once: a workload does not move. The
+    /// application of a pod starts after that, so no cluster was there before.
+    fn learn_where_we_are(&mut self, held: &Held) {
+        if self.client == Locality::default()
+            && let Some(Known::There(inbound, _)) = held.inbound.get(outrigger_model::name::INBOUND)
+        {
+            self.client = inbound.locality.clone();
+        }
     }
 
     /// Endpoints alone changed: clusters take them as they are, nothing else has to be linked.

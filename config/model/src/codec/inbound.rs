@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::config::listener::v3::Listener;
 use super::fault::{Decoded, Fault, at_most};
 use super::wire::{self, ours};
 use super::{MAX_INBOUND_PORTS, MAX_OPAQUE_PORTS, limit};
+use crate::endpoint::Locality;
 use crate::identity::check_trust_domain;
 use crate::inbound::{AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol};
 use crate::name::INBOUND;
@@ -21,6 +22,8 @@ pub(super) fn encode(inbound: &Inbound) -> Listener {
         mesh: Some(encode_mesh(&inbound.mesh)),
         limits: inbound.limits.as_deref().map(limit::encode_inbound),
         closed_by: inbound.closed_by.as_deref().map(str::to_owned),
+        region: inbound.locality.region.to_string(),
+        zone: inbound.locality.zone.to_string(),
     };
     Listener {
         name: INBOUND.to_owned(),
@@ -49,7 +52,8 @@ pub(super) fn decode(listener: &Listener) -> Decoded<Inbound> {
     let limits = extension.limits.as_ref().map(limit::decode_inbound).transpose();
     let limits = limits.map_err(|fault| fault.within("limits"))?.map(Box::new);
     let closed_by = extension.closed_by.as_deref().map(Into::into);
-    Ok(Inbound { mtls, ports, mesh, limits, closed_by })
+    let locality = Locality { region: extension.region.into(), zone: extension.zone.into() };
+    Ok(Inbound { mtls, ports, mesh, limits, closed_by, locality })
 }
 
 fn encode_port(port: &InboundPort) -> ours::InboundPort {

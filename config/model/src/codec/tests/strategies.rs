@@ -275,13 +275,16 @@ fn inbound() -> impl Strategy<Value = Inbound> {
     let port = (1u16.., protocol, maybe_text());
     let port = port.prop_map(|(port, protocol, service)| InboundPort { port, protocol, service });
     let mtls = select(vec![MtlsMode::Strict, MtlsMode::Permissive]);
-    let inbound = (mtls, vec(port, 0..4), mesh(), option::of(limits::inbound()), option::of(maybe_text()));
-    inbound.prop_map(|(mtls, ports, mesh, limits, closed_by)| Inbound {
+    let locality = (maybe_text(), maybe_text()).prop_map(|(region, zone)| Locality { region, zone });
+    let limits = (option::of(limits::inbound()), option::of(maybe_text()), locality);
+    let inbound = (mtls, vec(port, 0..4), mesh(), limits);
+    inbound.prop_map(|(mtls, ports, mesh, (limits, closed_by, locality))| Inbound {
         mtls,
         ports,
         mesh,
         limits: limits.map(Box::new),
         closed_by,
+        locality,
     })
 }
 
