@@ -126,3 +126,14 @@ fn limits_of_routes_share_their_counts_unless_their_key_says_otherwise() {
         [format!("{name}#HTTPRoute/shop/r/one {one}"), format!("{name}#HTTPRoute/shop/r {two}")]
     );
 }
+
+#[test]
+fn a_pod_is_told_the_zone_of_its_node() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web-1, namespace: shop, labels: {app: web, \
+               topology.kubernetes.io/region: eu, topology.kubernetes.io/zone: eu-a}}\n\
+               spec: {containers: [{name: app}]}\nstatus: {podIP: 10.0.0.7}\n";
+    let told = inbound(pod, "web-1").locality;
+    assert_eq!((&*told.region, &*told.zone), ("eu", "eu-a"));
+    let unknown = inbound("", "web-1").locality;
+    assert_eq!((&*unknown.region, &*unknown.zone), ("", ""));
+}

@@ -1,6 +1,6 @@
 //! What is linked when: incomplete is pending, a change keeps the old, what did not change keeps its pointers.
 
-use outrigger_model::inbound::MtlsMode;
+use outrigger_model::inbound::{Inbound, MtlsMode};
 use outrigger_model::resource::{Resource, ResourceType};
 use tokio::time::Instant;
 
@@ -251,6 +251,17 @@ async fn shares_of_zero_get_nothing() {
     let mut world = World::live();
     world.hold(&[routes(REVIEWS, &[(CLUSTER, 0)])]);
     assert_eq!(world.backends(), ["no backend"]);
+}
+
+#[tokio::test]
+async fn who_was_not_told_where_it_runs_takes_the_control_planes_word() {
+    let at = |zone: &str| Locality { region: "eu".into(), zone: zone.into() };
+    let told = Inbound { locality: at("eu-a"), ..Inbound::plain(MtlsMode::Strict) };
+    for (own, expected) in [(Locality::default(), at("eu-a")), (at("eu-b"), at("eu-b"))] {
+        let mut world = World { linker: Linker::at(own), ..World::new() };
+        world.hold(&[Resource::Inbound(told.clone())]);
+        assert_eq!(world.linker.client, expected);
+    }
 }
 
 #[tokio::test]
