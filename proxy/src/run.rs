@@ -180,14 +180,12 @@ impl Process {
                     tracing::info!(%signal, "ending");
                     return self.end().await;
                 }
-                wish = self.wished.recv() => match wish {
-                    Some(Wish::Quit) => {
+                wish = next_wish(&mut self.wished) => match wish {
+                    Wish::Quit => {
                         tracing::info!("ending: asked to by the admin server");
                         return self.end().await;
                     }
-                    Some(Wish::Drain) => self.begin_drain(),
-                    // The admin server is off.
-                    None => self.wished.close(),
+                    Wish::Drain => self.begin_drain(),
                 },
                 changed = readiness.wait_for(|now| *now == Readiness::Ready), if !announced => {
                     announced = changed.is_ok();
@@ -216,6 +214,14 @@ impl Process {
             failure = supervisor.failure() => return Err(ExitError::failure(failure)),
         }
         Ok(())
+    }
+}
+
+/// The next wish of the admin server; none ever comes when it is off, and nobody must ask for it again and again.
+async fn next_wish(wished: &mut mpsc::Receiver<Wish>) -> Wish {
+    match wished.recv().await {
+        Some(wish) => wish,
+        None => std::future::pending().await,
     }
 }
 
@@ -277,4 +283,20 @@ fn read_file(flag: &str, path: &Path) -> Result<Vec<u8>, ExitError> {
             path.display()
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn without_an_admin_server_the_process_waits_and_does_not_spin() {
+        let (wishes, mut wished) = mpsc::channel(MAX_QUEUED_WISHES);
+        wishes.try_send(Wish::Drain).unwrap();
+        drop(wishes);
+        assert!(matches!(next_wish(&mut wished).now_or_never(), Some(Wish::Drain)));
+        assert!(next_wish(&mut wished).now_or_never().is_none(), "it comes back at once, for ever");
+    }
 }

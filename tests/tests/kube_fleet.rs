@@ -136,7 +136,7 @@ fn proxy(plane: &Process, token: &Path, number: usize) -> Program {
     args.push(token.into());
     args.extend(["--workload".into(), format!("client-{number}").into()]);
     args.extend(["--outbound", "127.0.0.1:0=reviews.fleet:9080"].map(OsString::from));
-    args.extend(["--admin", "off", "--metrics", "off", "--health", "off"].map(OsString::from));
+    args.extend(["--admin", "127.0.0.1:0", "--metrics", "off", "--health", "off"].map(OsString::from));
     Program::of_workspace("outrigger-proxy").args(args)
 }
 
