@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use outrigger_tests::kube::{Cluster, GatewayApi};
-use outrigger_tests::process::{Process, Program};
+use outrigger_tests::process::{Process, Program, Signal};
 use outrigger_tests::{client, counterparts};
 
 /// How many sidecars there are: a hundred are for a release build (`cargo test --release --test kube_fleet`), which is
@@ -50,6 +50,8 @@ async fn a_route_is_in_force_in_all_proxies_soon_after_it_is_applied() {
         alone.push(begun.elapsed());
         all.extend(in_force(&fleet, change, begun).await);
     }
+    // One after the other they would take their time to drain.
+    proxies.iter().for_each(|proxy| proxy.signal(Signal::Kill).unwrap());
     all.sort_unstable();
     alone.sort_unstable();
     let (p50, p99) = (all[all.len() / 2], all[all.len() * 99 / 100]);
