@@ -347,7 +347,9 @@ async fn an_answer_that_is_cut_never_looks_complete() {
         let pair = Pair::to(origin.address()).await;
         // What is read and cut in one piece is told before there is a head: that answer does not end a connection by itself.
         let said = pair.talk("GET /cut HTTP/1.1\r\nhost: files\r\nconnection: close\r\n\r\n").await;
-        assert!(said.starts_with("HTTP/1.1 200 ") || said.starts_with("HTTP/1.1 50"), "{ending}: {said}");
+        // A head that its own end has overtaken never leaves.
+        let begins = said.starts_with("HTTP/1.1 200 ") || said.starts_with("HTTP/1.1 50");
+        assert!(begins || said.is_empty(), "{ending}: {said}");
         assert!(!said.starts_with("HTTP/1.1 200 ") || !said.ends_with("0\r\n\r\n"), "{ending}: {said}");
         assert!(!said.to_lowercase().contains("content-length: 5\r"), "{ending}: {said}");
     }

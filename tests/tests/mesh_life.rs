@@ -388,7 +388,7 @@ async fn what_cannot_start_says_why() {
     let sidecar = |flag: String| proxy(taken, &token).args([flag]);
     let port = taken.to_string();
     for (program, code, words) in [
-        (Program::of_workspace("outrigger").args(["run"]), 2, ["--config", "--help"]),
+        (Program::of_workspace("outrigger").args(["run"]), 2, ["--config DIR", "--kubernetes"]),
         (plane("--config", "/nowhere/at/all"), 1, ["--config", "/nowhere/at/all"]),
         (plane("--xds", &port), 1, ["--xds", &port]),
         (plane("--http", &port), 1, ["--http", &port]),
