@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
+    "outrigger/v1/authorization.proto",
     "outrigger/v1/cluster.proto",
     "outrigger/v1/endpoint.proto",
     "outrigger/v1/limit.proto",

@@ -30,6 +30,7 @@ use crate::source::Update;
 use crate::token::TokenKeys;
 use crate::token::gate::{Gate, Verifier};
 use crate::webhook;
+use crate::world::Fact;
 use crate::xds::{Discovery, Hub};
 use changes::{Changes, Reporter, Source};
 use cluster::Cluster;
@@ -49,6 +50,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const WORKER_THREADS: usize = 2;
 /// Updates of the source that wait to be applied.
 const MAX_UPDATES: usize = 16;
+/// Facts that wait to be taken in.
+const MAX_FACTS: usize = 64;
 /// The largest certificate call, in bytes.
 const MAX_CSR_CALL_BYTES: usize = 64 * 1024;
 
@@ -113,7 +116,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let (trigger, drain) = drain::new(DRAIN_TIMEOUT);
     let mut supervisor = Supervisor::new(drain.clone());
 
-    let mut changes = Changes::new(received, &options.cluster.mesh_namespace);
+    let (facts, learned) = mpsc::channel(MAX_FACTS);
+    let mut changes = Changes::new(received, learned, &options.cluster.mesh_namespace);
+    // The first picture has the roots in it: a proxy must not be told that there are none.
+    facts.try_send(Fact::Roots(secrets.authority.root().fact())).map_err(ExitError::failure)?;
     let world = tokio::select! {
         world = changes.first() => world,
         error = source.failure() => return Err(ExitError::failure(error)),

@@ -16,6 +16,7 @@ use outrigger_resources::{Kind, Object, ObjectRef, Problem, Sourced, select};
 
 mod age;
 mod changed;
+mod facts;
 mod index;
 mod shared_map;
 mod touch;
@@ -23,6 +24,7 @@ mod touch;
 pub use age::Age;
 pub use changed::{Changed, DestinationKey, MAX_CHANGED_DESTINATIONS};
 pub(crate) use changed::{host_patterns, service_host, service_of_host};
+pub use facts::{Fact, Facts, Roots};
 pub(crate) use index::{
     Term, alias_of, asked_service, authority_reference, backend_reference, parent_service, policy_target,
     policy_targets, route_parents, route_policy_target,
@@ -39,6 +41,7 @@ pub struct World {
     objects: SharedMap<Arc<ObjectRef>, Arc<Held>>,
     index: SharedSets<Term, Arc<ObjectRef>>,
     problems: Arc<[Problem]>,
+    facts: Arc<Facts>,
 }
 
 /// What happened to one object.
@@ -69,7 +72,8 @@ impl World {
     /// An empty picture of the mesh whose control plane lives in `namespace`.
     pub fn of_mesh(namespace: &str) -> Self {
         let (objects, index) = (SharedMap::default(), SharedSets::default());
-        Self { namespace: namespace.into(), objects, index, problems: Arc::default() }
+        let (problems, facts) = (Arc::default(), Arc::default());
+        Self { namespace: namespace.into(), objects, index, problems, facts }
     }
 
     /// The namespace of the control plane, in which the mesh's own configuration counts.
@@ -100,6 +104,20 @@ impl World {
     /// The same picture with what a source found wrong; replaces what was found before.
     pub fn with_problems(&self, problems: Vec<Problem>) -> World {
         Self { problems: problems.into(), ..self.clone() }
+    }
+
+    /// The same picture with something learned that is not written in any object, and what that may alter.
+    pub fn learn(&self, fact: Fact) -> (World, Changed) {
+        let mut facts = Facts::clone(&self.facts);
+        match facts.learn(fact) {
+            true => (Self { facts: Arc::new(facts), ..self.clone() }, Changed::Everything),
+            false => (self.clone(), Changed::default()),
+        }
+    }
+
+    /// What is known beside the objects.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// What the source found wrong.

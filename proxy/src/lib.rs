@@ -9,6 +9,7 @@ pub mod accept;
 pub mod sniff;
 pub mod http;
 pub mod opaque;
+pub mod jwt;
 pub mod limit;
 pub mod upstream;
 pub mod reason;

@@ -10,11 +10,13 @@ use std::fmt;
 
 use crate::resource::{Resource, ResourceType};
 
+mod authorization;
 mod cluster;
 mod endpoints;
 mod fault;
 mod headers;
 mod inbound;
+mod jwt;
 mod limit;
 mod listener;
 mod matches;
@@ -23,6 +25,7 @@ mod retry;
 mod route;
 mod session;
 mod share;
+mod trust;
 mod wire;
 
 pub use envoy_types::pb::google::protobuf::Any;
@@ -72,6 +75,20 @@ pub const MAX_DNS_NAMES: usize = 100;
 pub const MAX_INBOUND_PORTS: usize = 1_000;
 /// The most ports that the mesh declares opaque.
 pub const MAX_OPAQUE_PORTS: usize = 1_000;
+/// The most authorization policies about one workload.
+pub const MAX_AUTHORIZATION_POLICIES: usize = 1_000;
+/// The most parts (rules, entries of lists) that all authorization policies about one workload have together.
+pub const MAX_AUTHORIZATION_PARTS: usize = 100_000;
+/// The most names that a claim is nested under.
+pub const MAX_CLAIM_DEPTH: usize = 8;
+/// The most audiences of a token rule.
+pub const MAX_AUDIENCES: usize = 16;
+/// The largest set of keys of an issuer of tokens, in bytes.
+pub const MAX_KEY_SET_BYTES: usize = 256 * 1024;
+/// The most trust domains that a mesh trusts.
+pub const MAX_TRUST_DOMAINS: usize = 64;
+/// The most roots of one trust domain.
+pub const MAX_TRUST_ROOTS: usize = 64;
 /// The longest part of an error text that repeats what was received, in bytes.
 pub const MAX_ERROR_TEXT_BYTES: usize = 512;
 

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
+use crate::authorization::Authorization;
 use crate::endpoint::Locality;
 use crate::filter::RateLimit;
+use crate::jwt::JwtRule;
+use crate::trust::Trust;
 
 /// The resource named [`crate::name::INBOUND`], made for one proxy.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +25,12 @@ pub struct Inbound {
     pub closed_by: Option<Arc<str>>,
     /// Where the proxy runs, as far as the control plane knows; for a proxy that was not told itself.
     pub locality: Locality,
+    /// Who may call; `None` is anybody.
+    pub authorization: Option<Box<Authorization>>,
+    /// What tokens requests must carry; `None` is none.
+    pub jwt: Option<Box<JwtRule>>,
+    /// Whose certificates are believed; `None` is as the proxy was told when it started.
+    pub trust: Option<Arc<Trust>>,
 }
 
 impl Inbound {
@@ -34,6 +43,9 @@ impl Inbound {
             limits: None,
             closed_by: None,
             locality: Locality::default(),
+            authorization: None,
+            jwt: None,
+            trust: None,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The root of trust: made on first start, kept in the data directory or a Secret, signs everything.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use outrigger_model::identity::SpiffeId;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
@@ -14,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::ca::store::{Store, StoreError};
+use crate::world::Roots;
 
 const KEY_FILE: &str = "root-key.pem";
 const CERTIFICATE_FILE: &str = "root-cert.pem";
@@ -162,6 +165,12 @@ impl Root {
         &self.certificate
     }
 
+    /// What proxies are told of the roots.
+    pub fn fact(&self) -> Roots {
+        let certificates = self.authorities.iter().map(|root| Arc::from(root.as_ref())).collect();
+        Roots { certificates, signer: fingerprint(&self.certificate) }
+    }
+
     /// Signs the key of a workload.
     pub fn sign_workload(
         &self,
@@ -255,6 +264,13 @@ fn read_authorities(
             "does not have the certificate that signs; an authority under another one cannot sign",
         )),
     }
+}
+
+/// SHA-256 of a certificate.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    fingerprint
 }
 
 impl fmt::Debug for Root {

@@ -14,7 +14,7 @@ use crate::http::meters::Meters;
 use crate::source::kube::Scope;
 use crate::source::{SourceError, Update, dir, kube};
 use crate::status::Journal;
-use crate::world::{Changed, World};
+use crate::world::{Changed, Fact, World};
 use crate::xds::Hub;
 
 /// How long a report waits after a change: proxies come first. It looks at every object, some 50 ms for 15,000 of them, so
@@ -31,6 +31,8 @@ pub(super) struct Source {
 /// Updates on their way into the world.
 pub(super) struct Changes {
     updates: mpsc::Receiver<Update>,
+    /// What is learned beside the objects.
+    facts: mpsc::Receiver<Fact>,
     world: Arc<World>,
 }
 
@@ -59,14 +61,19 @@ impl Source {
 
 impl Changes {
     /// Changes of the mesh whose control plane lives in `namespace`.
-    pub(super) fn new(updates: mpsc::Receiver<Update>, namespace: &str) -> Self {
-        Self { updates, world: Arc::new(World::of_mesh(namespace)) }
+    pub(super) fn new(updates: mpsc::Receiver<Update>, facts: mpsc::Receiver<Fact>, namespace: &str) -> Self {
+        Self { updates, facts, world: Arc::new(World::of_mesh(namespace)) }
     }
 
     /// The world after the first update.
     pub(super) async fn first(&mut self) -> Arc<World> {
         match self.updates.recv().await {
-            Some(update) => self.apply(update).0,
+            Some(update) => {
+                while let Ok(fact) = self.facts.try_recv() {
+                    self.learn(fact);
+                }
+                self.apply(update).0
+            }
             // The source has failed and says so itself.
             None => std::future::pending().await,
         }
@@ -75,13 +82,19 @@ impl Changes {
     /// Hands every further update to the hub.
     pub(super) async fn run(mut self, hub: Arc<Hub>, drain: Drain) -> Result<(), &'static str> {
         loop {
-            let update = tokio::select! {
-                update = self.updates.recv() => update.ok_or("the source has ended")?,
+            let (world, changed) = tokio::select! {
+                update = self.updates.recv() => self.apply(update.ok_or("the source has ended")?),
+                Some(fact) = self.facts.recv() => self.learn(fact),
                 () = drain.started() => return Ok(()),
             };
-            let (world, changed) = self.apply(update);
             hub.publish(world, changed);
         }
+    }
+
+    fn learn(&mut self, fact: Fact) -> (Arc<World>, Changed) {
+        let (world, changed) = self.world.learn(fact);
+        self.world = Arc::new(world);
+        (self.world.clone(), changed)
     }
 
     fn apply(&mut self, update: Update) -> (Arc<World>, Changed) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use outrigger_model::inbound::{
     AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol,
 };
+use outrigger_model::trust::{Trust, TrustBundle};
 use outrigger_resources::kubernetes::{Service, ServicePort, TargetPort};
 use outrigger_resources::mesh_config::{self as resources, MeshConfigSpec};
 use outrigger_resources::{Kind, Meta, Object, ObjectRef};
@@ -34,6 +35,7 @@ pub(super) fn inbound(world: &World, client: &Client) -> Inbound {
     let labels = member.map_or(&client.labels, |member| &member.meta().labels);
     let receiver = Receiver { namespace: &client.namespace, labels, services: &services };
     inbound_policy::apply(world, &receiver, &mut inbound);
+    inbound.trust = trust(world, &mesh);
     if let Some(member) = member {
         annotated::apply(member.meta(), &mut inbound);
         inbound.locality = member.locality();
@@ -56,6 +58,13 @@ fn settings(mesh: &MeshConfigSpec) -> MeshSettings {
         opaque_ports: mesh.opaque_ports.iter().copied().collect(),
         access_log,
     }
+}
+
+/// Whose certificates proxies believe; `None` in a picture without an authority.
+fn trust(world: &World, mesh: &MeshConfigSpec) -> Option<Arc<Trust>> {
+    let roots = world.facts().roots.as_ref()?;
+    let own = TrustBundle { trust_domain: mesh.trust_domain.clone(), roots: roots.certificates.clone() };
+    Some(Arc::new(Trust { bundles: vec![own], signer: Some(roots.signer) }))
 }
 
 /// The ports that Services, the oldest first, lead to, in ascending order. Of several Services on one port the oldest that declares

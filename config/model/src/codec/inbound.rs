@@ -1,11 +1,13 @@
 //! The listener named `inbound`: all of it is ours, in the metadata of an otherwise empty `Listener`.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 
 use super::fault::{Decoded, Fault, at_most};
 use super::wire::{self, ours};
-use super::{MAX_INBOUND_PORTS, MAX_OPAQUE_PORTS, limit};
+use super::{MAX_INBOUND_PORTS, MAX_OPAQUE_PORTS, authorization, jwt, limit, trust};
 use crate::endpoint::Locality;
 use crate::identity::check_trust_domain;
 use crate::inbound::{AccessLogFormat, Egress, Inbound, InboundPort, MeshSettings, MtlsMode, Protocol};
@@ -24,6 +26,9 @@ pub(super) fn encode(inbound: &Inbound) -> Listener {
         closed_by: inbound.closed_by.as_deref().map(str::to_owned),
         region: inbound.locality.region.to_string(),
         zone: inbound.locality.zone.to_string(),
+        authorization: inbound.authorization.as_deref().map(authorization::encode),
+        jwt: inbound.jwt.as_deref().map(jwt::encode),
+        trust: inbound.trust.as_deref().map(trust::encode),
     };
     Listener {
         name: INBOUND.to_owned(),
@@ -53,7 +58,13 @@ pub(super) fn decode(listener: &Listener) -> Decoded<Inbound> {
     let limits = limits.map_err(|fault| fault.within("limits"))?.map(Box::new);
     let closed_by = extension.closed_by.as_deref().map(Into::into);
     let locality = Locality { region: extension.region.into(), zone: extension.zone.into() };
-    Ok(Inbound { mtls, ports, mesh, limits, closed_by, locality })
+    let authorization = extension.authorization.as_ref().map(authorization::decode).transpose();
+    let authorization = authorization.map_err(|fault| fault.within("authorization"))?.map(Box::new);
+    let jwt = extension.jwt.as_ref().map(jwt::decode).transpose();
+    let jwt = jwt.map_err(|fault| fault.within("jwt"))?.map(Box::new);
+    let trust = extension.trust.as_ref().map(trust::decode).transpose();
+    let trust = trust.map_err(|fault| fault.within("trust"))?.map(Arc::new);
+    Ok(Inbound { mtls, ports, mesh, limits, closed_by, locality, authorization, jwt, trust })
 }
 
 fn encode_port(port: &InboundPort) -> ours::InboundPort {

@@ -31,6 +31,7 @@ use crate::upstream_tls::{PeerName, Trust, UpstreamTls};
 
 mod filters;
 mod limits;
+mod protection;
 
 use filters::cors;
 
@@ -277,14 +278,24 @@ fn inbound() -> impl Strategy<Value = Inbound> {
     let mtls = select(vec![MtlsMode::Strict, MtlsMode::Permissive]);
     let locality = (maybe_text(), maybe_text()).prop_map(|(region, zone)| Locality { region, zone });
     let limits = (option::of(limits::inbound()), option::of(maybe_text()), locality);
-    let inbound = (mtls, vec(port, 0..4), mesh(), limits);
-    inbound.prop_map(|(mtls, ports, mesh, (limits, closed_by, locality))| Inbound {
-        mtls,
-        ports,
-        mesh,
-        limits: limits.map(Box::new),
-        closed_by,
-        locality,
+    let protection = (
+        option::of(protection::authorization()),
+        option::of(protection::jwt()),
+        option::of(protection::trust()),
+    );
+    let inbound = (mtls, vec(port, 0..4), mesh(), limits, protection);
+    inbound.prop_map(|(mtls, ports, mesh, (limits, closed_by, locality), (authorization, jwt, trust))| {
+        Inbound {
+            mtls,
+            ports,
+            mesh,
+            limits: limits.map(Box::new),
+            closed_by,
+            locality,
+            authorization: authorization.map(Box::new),
+            jwt: jwt.map(Box::new),
+            trust: trust.map(Arc::new),
+        }
     })
 }
 

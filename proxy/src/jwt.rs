@@ -1,0 +1,5 @@
+//! The tokens that requests carry: what a verified one says about its bearer.
+
+mod claims;
+
+pub use claims::Claims;
