@@ -27,6 +27,7 @@ mod yaml;
 pub(crate) use large::Door;
 pub(crate) use peer::Peer;
 pub(crate) use programs::find;
+use yaml::Rules;
 
 /// Who stands between load and origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(crate) enum Contender {
     Floor,
     /// The mesh, as users run it: control plane, metrics, routes, balancing, limits.
     Outrigger,
+    /// The same without the authorization rules that the scenario is about.
+    Unguarded,
     /// Envoy 1.40, its configuration bare.
     Envoy,
     /// nginx of Debian, its configuration bare.
@@ -55,8 +58,8 @@ pub(crate) struct Running {
     /// The processes under test.
     proxies: Vec<Process>,
     origin: Process,
-    /// What configures the proxies; it has no part in the traffic.
-    control_plane: Option<Process>,
+    /// What is no part of the measurement: the control plane, and a sidecar that only brings the load.
+    beside: Vec<Process>,
     /// Everybody's files.
     dir: TempDir,
 }
@@ -69,7 +72,8 @@ impl Contender {
             (_, Some(peer)) => peer::start(peer, scenario, (site, dir)).await,
             (Self::Direct, _) => direct::start(scenario, site, dir).await,
             (Self::Floor, _) => floor::start(scenario, site, dir).await,
-            _ => outrigger::start(scenario, site, dir).await,
+            (Self::Unguarded, _) => outrigger::start(scenario, Rules::None, (site, dir)).await,
+            _ => outrigger::start(scenario, Rules::of(scenario), (site, dir)).await,
         }
     }
 
@@ -84,7 +88,7 @@ impl Contender {
             Self::Envoy => Some(Peer::Envoy),
             Self::Nginx => Some(Peer::Nginx),
             Self::Haproxy => Some(Peer::Haproxy),
-            Self::Direct | Self::Floor | Self::Outrigger => None,
+            Self::Direct | Self::Floor | Self::Outrigger | Self::Unguarded => None,
         }
     }
 }
@@ -110,6 +114,7 @@ impl fmt::Display for Contender {
             Self::Direct => "no proxy",
             Self::Floor => "byte relay",
             Self::Outrigger => "Outrigger",
+            Self::Unguarded => "Outrigger, no rules",
             Self::Envoy => "Envoy",
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
@@ -125,7 +130,7 @@ impl Running {
 
     /// The ids of all its processes.
     pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
-        let all = self.proxies.iter().chain(&self.control_plane).chain([&self.origin]);
+        let all = self.proxies.iter().chain(&self.beside).chain([&self.origin]);
         all.map(Process::pid)
     }
 
@@ -146,13 +151,13 @@ impl Running {
 
     /// Ends all of it; the machine is free afterwards.
     pub(crate) async fn end(self) -> Result<()> {
-        for process in self.proxies.into_iter().chain(self.control_plane).chain([self.origin]) {
+        for process in self.proxies.into_iter().chain(self.beside).chain([self.origin]) {
             process.end().await?;
         }
         Ok(())
     }
 
     fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
-        self.proxies.iter_mut().chain(&mut self.control_plane).chain([&mut self.origin])
+        self.proxies.iter_mut().chain(&mut self.beside).chain([&mut self.origin])
     }
 }

@@ -81,7 +81,8 @@ impl Measure {
             | Scenario::S4g
             | Scenario::S5
             | Scenario::S5Pair
-            | Scenario::S5t => &[CpuPerRequest],
+            | Scenario::S5t
+            | Scenario::S10 => &[CpuPerRequest],
         }
     }
 

@@ -37,6 +37,8 @@ pub(crate) enum Scenario {
     S8,
     /// The control plane with many proxies.
     S9,
+    /// The mesh pair with many authorization rules where requests come in: what they cost there.
+    S10,
 }
 
 /// What stands between load and origin.
@@ -115,11 +117,11 @@ const GRPC_PREFIX_BYTES: usize = 5;
 /// The answers where memory is what is measured.
 const HELD_BYTES: usize = 1024;
 
-use Contender::{Direct, Envoy, Floor, Haproxy, Nginx, Outrigger};
+use Contender::{Direct, Envoy, Floor, Haproxy, Nginx, Outrigger, Unguarded};
 
 impl Scenario {
     /// Every scenario, in the order of the report.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::S1,
         Self::S2,
         Self::S3,
@@ -135,6 +137,7 @@ impl Scenario {
         Self::S7x,
         Self::S8,
         Self::S9,
+        Self::S10,
     ];
 
     /// What it is, for people.
@@ -158,6 +161,9 @@ impl Scenario {
             Self::S7 => "memory of one proxy: idle, and with 1,000 idle connections",
             Self::S7x => "memory of one proxy: 1,000 services of 10 endpoints in the mesh",
             Self::S8 => "one hop, HTTP/1.1, 1 KiB, 2,000 requests a second",
+            Self::S10 => {
+                "100 authorization rules at the origin's sidecar of a mesh pair, HTTP/1.1, 1 KiB, 64 connections"
+            }
             Self::S9 => "control plane: 1,000 proxies, 5,000 services, one endpoint changes",
         }
     }
@@ -165,7 +171,9 @@ impl Scenario {
     /// What stands between load and origin.
     pub(crate) fn path(self) -> Path {
         match self {
-            Self::S4 | Self::S4Rate | Self::S4g | Self::S5Pair | Self::S5t | Self::S6t => Path::Pair,
+            Self::S4 | Self::S4Rate | Self::S4g | Self::S5Pair | Self::S5t | Self::S6t | Self::S10 => {
+                Path::Pair
+            }
             _ => Path::OneHop,
         }
     }
@@ -173,7 +181,7 @@ impl Scenario {
     /// How much work there is.
     pub(crate) fn work(self) -> Work {
         match self {
-            Self::S1 | Self::S4 => CLOSED_HTTP1,
+            Self::S1 | Self::S4 | Self::S10 => CLOSED_HTTP1,
             Self::S2 => closed(Protocol::Http1, (64, 1), 64 * 1024),
             Self::S3 => closed(Protocol::Http2, (10, 100), CALL_BYTES),
             Self::S4g => closed(Protocol::Grpc, (10, 100), GRPC_PREFIX_BYTES + CALL_BYTES),
@@ -222,6 +230,7 @@ impl Scenario {
             Self::S5Pair => &[Outrigger, Envoy, Nginx, Haproxy],
             Self::S7 | Self::S7x => &[Outrigger, Envoy, Nginx, Haproxy],
             Self::S9 => &[Outrigger],
+            Self::S10 => &[Unguarded, Outrigger],
             _ => &[Floor, Outrigger, Envoy, Nginx, Haproxy],
         }
     }
@@ -268,6 +277,7 @@ impl fmt::Display for Scenario {
             Self::S7x => "S7x",
             Self::S8 => "S8",
             Self::S9 => "S9",
+            Self::S10 => "S10",
         })
     }
 }

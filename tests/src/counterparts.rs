@@ -40,6 +40,8 @@ pub enum Counterpart {
     Curl,
     /// The openssl command.
     Openssl,
+    /// A Python with `sslyze`, which asks a TLS server for everything that it should refuse.
+    Sslyze,
     /// `iptables-restore`, and with it the rest of iptables.
     Iptables,
     /// `ip`, for namespaces, bridges and addresses.
@@ -145,6 +147,7 @@ impl Counterpart {
             Self::Tcpdump => "tcpdump",
             Self::Curl => "curl",
             Self::Openssl => "openssl",
+            Self::Sslyze => "sslyze for Python",
             Self::Iptables => "iptables",
             Self::Ip => "ip",
             Self::Root => "root",
@@ -167,6 +170,7 @@ impl Counterpart {
             }
             Self::Envoy => fetched("bin/envoy"),
             Self::GrpcPython => fetched("venv/bin/python"),
+            Self::Sslyze => fetched("venv/bin/sslyze"),
             Self::Iptables => find_program("iptables-restore"),
             other => find_program(other.name()),
         };

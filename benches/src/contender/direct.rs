@@ -12,5 +12,5 @@ use crate::site::Site;
 pub(super) async fn start(scenario: Scenario, site: &Site, dir: TempDir) -> Result<Running> {
     let origin = origin::start(&[ANY], scenario.work(), (site, dir.path())).await?;
     let entry = origin.address("/http/0")?;
-    Ok(Running { entry, host: "origin.bench", proxies: Vec::new(), origin, control_plane: None, dir })
+    Ok(Running { entry, host: "origin.bench", proxies: Vec::new(), origin, beside: Vec::new(), dir })
 }

@@ -26,7 +26,7 @@ pub(super) async fn start(scenario: Scenario, site: &Site, dir: TempDir) -> Resu
         }
     }
     let entry = proxies[proxies.len() - 1].address("/listen")?;
-    Ok(Running { entry, host: "origin.bench", proxies, origin, control_plane: None, dir })
+    Ok(Running { entry, host: "origin.bench", proxies, origin, beside: Vec::new(), dir })
 }
 
 async fn relay(

@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use super::addresses::{ANY, block};
 use super::hop::Service;
-use super::yaml::{self, Balancing, NAMESPACE, SERVICE, SERVICE_PORT};
+use super::yaml::{self, Balancing, NAMESPACE, Rules, SERVICE, SERVICE_PORT};
 use super::{Door, Running};
 use crate::origin;
 use crate::process::{Process, Program};
@@ -44,7 +44,11 @@ struct Sidecar {
     listeners: Vec<String>,
 }
 
-pub(super) async fn start(scenario: Scenario, site: &Site, dir: TempDir) -> Result<Running> {
+pub(super) async fn start(
+    scenario: Scenario,
+    rules: Rules,
+    (site, dir): (&Site, TempDir),
+) -> Result<Running> {
     let (number, balancing) = match scenario.work() {
         Work::Handshakes { .. } => (ENDPOINTS_NOT_RESUMED, Balancing::RoundRobin),
         _ => (ENDPOINTS, Balancing::PeakEwma),
@@ -56,15 +60,22 @@ pub(super) async fn start(scenario: Scenario, site: &Site, dir: TempDir) -> Resu
         Path::Pair => (yaml::Origin::Meshed, &[ANY][..]),
     };
     let origin = origin::start(listen, scenario.work(), place).await?;
-    let mesh = Mesh::start(&yaml::mesh(scenario.protocol(), kind, (balancing, &endpoints)), place).await?;
-    let mut proxies = Vec::new();
+    let text = yaml::mesh(scenario.protocol(), kind, (balancing, &endpoints)) + &yaml::authorization(rules);
+    let mesh = Mesh::start(&text, place).await?;
+    let (mut proxies, mut beside) = (Vec::new(), Vec::new());
     if scenario.path() == Path::Pair {
         proxies.push(mesh.sidecar(far_sidecar(&endpoints, origin.address("/http/0")?)).await?);
     }
     let near = mesh.sidecar(near_sidecar([SERVICE])).await?;
     let entry = near.address("/outbound/0")?;
-    proxies.push(near);
-    Ok(Running { entry, host: SERVICE, proxies, origin, control_plane: Some(mesh.control_plane), dir })
+    // What rules cost is spent where requests come in.
+    if scenario == Scenario::S10 {
+        beside.push(near)
+    } else {
+        proxies.push(near)
+    }
+    beside.push(mesh.control_plane);
+    Ok(Running { entry, host: SERVICE, proxies, origin, beside, dir })
 }
 
 /// A sidecar in a large mesh, with a listener for each of the services that are dialled: the first `dialled`.
@@ -80,8 +91,8 @@ pub(super) async fn start_large(
     };
     let doors = hosts.iter().enumerate().map(door).collect::<Result<Vec<Door>>>()?;
     let entry = near.address("/outbound/0")?;
-    let (proxies, control_plane) = (vec![near], Some(mesh.control_plane));
-    Ok((Running { entry, host: SERVICE, proxies, origin, control_plane, dir }, doors))
+    let (proxies, beside) = (vec![near], vec![mesh.control_plane]);
+    Ok((Running { entry, host: SERVICE, proxies, origin, beside, dir }, doors))
 }
 
 /// The sidecar of the load: what it dials is the services.

@@ -95,7 +95,7 @@ pub(super) async fn start_with(
     for hop in Hop::all(peer, (scenario.path(), scenario.protocol()), place) {
         proxies.push(peer.start_hop(&hop, site).await?);
     }
-    Ok(Running { entry: near, host: "origin.bench", proxies, origin, control_plane: None, dir })
+    Ok(Running { entry: near, host: "origin.bench", proxies, origin, beside: Vec::new(), dir })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use super::hop::Service;
-use crate::scenario::Protocol;
+use crate::scenario::{Protocol, Scenario};
 
 /// The service, as its clients call it.
 pub(super) const SERVICE: &str = "origin.bench";
@@ -28,6 +28,25 @@ pub(super) enum Balancing {
     /// One after the other.
     RoundRobin,
 }
+
+/// Who may call the origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// Anybody.
+    None,
+    /// A hundred rules: some forbid, the load is let in by one of many that allow.
+    Hundred,
+}
+
+impl Rules {
+    /// Those that a scenario is about.
+    pub(super) fn of(scenario: Scenario) -> Self {
+        if scenario == Scenario::S10 { Self::Hundred } else { Self::None }
+    }
+}
+
+/// How many rules forbid, and how many allow.
+const RULES: (usize, usize) = (20, 80);
 
 /// The mesh. The access log is off, as it is unless a user asks for it.
 const MESH: &str = "\
@@ -131,6 +150,41 @@ pub(super) fn mesh(
     text
 }
 
+/// The authorization policies of the origin. Every rule that allows is about the caller that the load is, so that none is
+/// out of the question for its identity alone, and only the last one allows what it asks.
+pub(super) fn authorization(rules: Rules) -> String {
+    if rules == Rules::None {
+        return String::new();
+    }
+    let policy = |name: &str, action: &str| {
+        format!(
+            "---\napiVersion: outrigger.dev/v1alpha1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: {name}, namespace: {NAMESPACE}}}\n\
+             spec:\n  targetRefs: [{{group: \"\", kind: Service, name: origin}}]\n  action: {action}\n  rules:\n"
+        )
+    };
+    let mut text = policy("forbidden", "Deny");
+    // Writing to a String cannot fail.
+    for number in 0..RULES.0 {
+        let _ = writeln!(
+            text,
+            "  - to: [{{methods: [GET, POST], paths: [/internal/{number}/*, /debug/{number}]}}]"
+        );
+    }
+    text += &policy("callers", "Allow");
+    for number in 0..RULES.1 {
+        let last = number + 1 == RULES.1;
+        let path = if last { "/items/*".to_owned() } else { format!("/items-{number}/*") };
+        let _ = writeln!(
+            text,
+            "  - from: [{{identities: ['spiffe://cluster.local/ns/{NAMESPACE}/sa/client', \
+             'spiffe://cluster.local/ns/team-{number}/sa/*'], namespaces: [{NAMESPACE}, team-{number}]}}]\n    \
+             to: [{{methods: [GET], paths: ['{path}']}}]"
+        );
+    }
+    text
+}
+
 /// A large mesh: each service with its endpoints, which have no sidecars, as Kubernetes would list them.
 pub(super) fn large_mesh(services: &[Service]) -> String {
     let mut text = MESH.to_owned();
@@ -172,6 +226,15 @@ mod tests {
                 assert_eq!(parsed.objects.len(), 7);
             }
         }
+    }
+
+    #[test]
+    fn a_hundred_rules_are_read_without_a_problem() {
+        let text = authorization(Rules::Hundred);
+        let parsed = outrigger_resources::parse_yaml("bench.yaml", &text);
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        assert_eq!(text.matches("  - ").count(), 100);
+        assert!(authorization(Rules::None).is_empty());
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn panel(scenario: Scenario, sheet: &Sheet, measure: Measure) -> Option<Panel> {
 fn tone(contender: Contender) -> Tone {
     match contender {
         Contender::Outrigger => Tone::Ours,
-        Contender::Direct | Contender::Floor => Tone::Mark,
+        Contender::Direct | Contender::Floor | Contender::Unguarded => Tone::Mark,
         Contender::Envoy | Contender::Nginx | Contender::Haproxy => Tone::Peer,
     }
 }

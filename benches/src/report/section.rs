@@ -57,6 +57,9 @@ fn notes(scenario: Scenario) -> Vec<&'static str> {
         Scenario::S5t => {
             notes.push("A request is a connection here: connect, a few bytes there and back, close. No TLS session is resumed.");
         }
+        Scenario::S10 => notes.push(
+            "CPU is that of the origin's sidecar alone, where requests are authorized; the sidecar of the load stands beside.",
+        ),
         Scenario::S9 => notes.push(
             "Measured once, over many changes; the times are from the moment a file is in place until a proxy has acknowledged.",
         ),

