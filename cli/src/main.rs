@@ -55,7 +55,7 @@ enum Command {
     Uninstall(uninstall::Args),
     /// Puts sidecars into the pods of YAML files, as the webhook does to pods in a cluster.
     Inject(inject::Args),
-    /// Makes tokens for workloads on plain hosts.
+    /// Makes, lists and revokes tokens for workloads on plain hosts.
     Token(token::Args),
     /// Prints a completion script for a shell.
     Completion(completion::Args),

@@ -165,20 +165,26 @@ impl CertificateService {
     }
 
     async fn answer(&self, request: &Request<IstioCertificateRequest>) -> Result<Vec<String>, Status> {
-        let caller = self.gate.bearer(request.metadata()).await.inspect_err(|status| {
+        let unproven = |status: &Status| {
             let away = status.code() == Code::Unavailable;
             self.meters.csr(if away { "unavailable" } else { "unauthenticated" });
-        })?;
+        };
+        let trust_domain = self.hub.trust_domain();
+        let proven = self.gate.certificate(request, &trust_domain).await.inspect_err(unproven)?;
+        let caller = &proven.caller;
         let asked = request.get_ref();
-        let signed = caller.identity(&self.hub.trust_domain()).map_err(Refusal::from).and_then(|identity| {
+        let signed = caller.identity(&trust_domain).map_err(Refusal::from).and_then(|identity| {
             let now = SystemTime::now();
             let chain = self.authority.sign(&identity, &asked.csr, asked.validity_duration, now)?;
             tracing::info!(peer.identity = %identity, "signed a certificate");
             Ok(chain)
         });
+        if signed.is_ok() {
+            self.gate.use_up(&proven).await.inspect_err(unproven)?;
+        }
         self.meters.csr(signed.as_ref().map_or_else(Refusal::word, |_| "issued"));
         signed.map_err(|refusal| {
-            let Caller { namespace, service_account } = &caller;
+            let Caller { namespace, service_account } = caller;
             tracing::warn!(reason = refusal.word(), namespace, service_account, "no certificate: {refusal}");
             Status::new(refusal.code(), refusal.to_string())
         })

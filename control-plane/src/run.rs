@@ -28,6 +28,7 @@ use crate::http::meters::Meters;
 use crate::http::readers::Readers;
 use crate::source::Update;
 use crate::token::TokenKeys;
+use crate::token::book::Book;
 use crate::token::gate::{Gate, Verifier};
 use crate::webhook;
 use crate::world::Fact;
@@ -135,6 +136,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let pushing = (hub.clone(), drain.clone());
     supervisor.spawn("push", async move { never_fails(pushing.0.run(pushing.1)).await });
 
+    if let Verifier::Keys(_, book) = &secrets.verifier {
+        supervisor.spawn("tokens", until(drain.clone(), book.clone().follow()));
+    }
     if let Some(cluster) = &cluster {
         tracing::info!(namespace = %cluster.namespace, "configured by a cluster");
         let writer = cluster.writer(hub.clone(), secrets.authority.bundles());
@@ -189,7 +193,8 @@ async fn open_data(dir: PathBuf) -> Result<Secrets, ExitError> {
     let open = move || {
         let store = Store::open(&dir)?;
         let authority = Arc::new(Authority::new(Root::open(&store, SystemTime::now())?));
-        let verifier = Verifier::Keys(Arc::new(TokenKeys::open(&store)?));
+        let book = Arc::new(Book::open(&store)?);
+        let verifier = Verifier::Keys(Arc::new(TokenKeys::open(&store)?), book);
         Ok(Secrets { authority, verifier })
     };
     match tokio::task::spawn_blocking(open).await {

@@ -2,9 +2,9 @@
 //!
 //! A token is a JWT signed with ES256 by a key that stays in the data directory. Its claims name a service account,
 //! from which the identity in the certificate is made; nothing else the proxy says counts. Only ES256 is accepted,
-//! whatever the header of a token asks for (RFC 8725, section 3.1).
+//! whatever the header of a token asks for (RFC 8725, section 3.1). What a token cannot say of itself, that it was used up
+//! or revoked, is kept beside the key ([`records`], [`book`]).
 
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -17,8 +17,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::ca::store::{Store, StoreError};
 
+pub mod book;
 pub mod gate;
+pub mod manage;
+pub mod records;
 pub mod review;
+pub mod standing;
+
+use manage::{Uses, Wanted};
 
 /// Who issues tokens.
 const ISSUER: &str = "outrigger";
@@ -38,6 +44,21 @@ pub struct Caller {
     pub namespace: String,
     /// Its name.
     pub service_account: String,
+}
+
+/// What a token with a good signature says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Whom it stands for.
+    pub caller: Caller,
+    /// Its own name.
+    pub id: String,
+    /// When it was made, in seconds of Unix time.
+    pub issued_at: u64,
+    /// When it ends, in seconds of Unix time.
+    pub expires_at: u64,
+    /// Whether one certificate is all it gets.
+    pub one_use: bool,
 }
 
 /// Signs and verifies tokens.
@@ -62,6 +83,9 @@ pub enum IssueError {
     /// Signing failed.
     #[error("the token cannot be signed: {0}")]
     Sign(#[from] jsonwebtoken::errors::Error),
+    /// There is no randomness for its id.
+    #[error("the system gives no random bytes for the id of the token; try again")]
+    Random,
 }
 
 /// Why a token proves nothing.
@@ -87,6 +111,22 @@ pub enum TokenError {
     /// Made by somebody else.
     #[error("the issuer of the token is not \"outrigger\"")]
     Issuer,
+    /// It was for one certificate, and that was given.
+    #[error(
+        "the token was used already: it was made for one certificate (--one-use); make a new one with: outrigger token create"
+    )]
+    Used,
+    /// It is for one certificate, and nobody can say whether that was given.
+    #[error(
+        "the control plane has no record of this one-use token; make a new one with: outrigger token create"
+    )]
+    Unrecorded,
+    /// Somebody took it back.
+    #[error("the token was revoked; make a new one with: outrigger token create")]
+    Revoked,
+    /// Somebody took back everything of this identity.
+    #[error("the identity is revoked; it can be restored with: outrigger token restore")]
+    IdentityRevoked,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,24 +139,14 @@ struct Claims {
     iat: u64,
     exp: u64,
     jti: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    one_use: bool,
 }
 
 /// What the header of a token says about itself; read apart because libraries refuse to name an unknown algorithm.
 #[derive(Deserialize)]
 struct ClaimedHeader {
     alg: String,
-}
-
-/// Makes a token for a service account that is valid for `ttl`. Makes the key, and the directory, on first use.
-pub fn issue(
-    data_dir: &Path,
-    namespace: &str,
-    service_account: &str,
-    ttl: Duration,
-) -> Result<String, IssueError> {
-    let keys = TokenKeys::open(&Store::open(data_dir)?)?;
-    let caller = Caller { namespace: namespace.to_owned(), service_account: service_account.to_owned() };
-    keys.issue(&caller, ttl, SystemTime::now())
 }
 
 impl TokenKeys {
@@ -159,10 +189,17 @@ impl TokenKeys {
         }
     }
 
-    /// Makes a token.
+    /// Makes a token that counts as often as it is shown, without a record of it.
     pub fn issue(&self, caller: &Caller, ttl: Duration, now: SystemTime) -> Result<String, IssueError> {
+        let wanted = Wanted { caller: caller.clone(), ttl, uses: Uses::Any };
+        Ok(self.make(&wanted, now)?.0)
+    }
+
+    /// Makes a token; it, and what it says.
+    fn make(&self, wanted: &Wanted, now: SystemTime) -> Result<(String, Verified), IssueError> {
+        let Wanted { caller, ttl, uses } = wanted;
         SpiffeId::new("cluster.local", &caller.namespace, &caller.service_account)?;
-        if ttl < Duration::from_secs(1) || ttl > MAX_TTL {
+        if *ttl < Duration::from_secs(1) || *ttl > MAX_TTL {
             return Err(IssueError::Ttl);
         }
         let iat = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -174,22 +211,39 @@ impl TokenKeys {
             service_account: caller.service_account.clone(),
             iat,
             exp: iat + ttl.as_secs(),
-            jti: token_id(),
+            jti: token_id()?,
+            one_use: *uses == Uses::One,
         };
-        Ok(jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.signing)?)
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.signing)?;
+        Ok((token, claims.into()))
     }
 
-    /// Who the token stands for, or why it stands for nobody.
-    pub fn verify(&self, token: &str) -> Result<Caller, TokenError> {
+    /// What the token says, or why it proves nothing. What is known beside it is not asked here.
+    pub fn verify(&self, token: &str) -> Result<Verified, TokenError> {
         check_algorithm(token)?;
         let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.validation)
             .map_err(|error| TokenError::from_kind(error.kind()))?
             .claims;
-        let caller = Caller { namespace: claims.namespace, service_account: claims.service_account };
-        if claims.sub != caller.subject() {
+        let subject = claims.sub.clone();
+        let verified = Verified::from(claims);
+        if subject != verified.caller.subject() {
             return Err(TokenError::Malformed("its subject and its namespace disagree".to_owned()));
         }
-        Ok(caller)
+        Ok(verified)
+    }
+}
+
+impl From<Claims> for Verified {
+    fn from(claims: Claims) -> Self {
+        let Claims { namespace, service_account, jti, iat, exp, one_use, .. } = claims;
+        let caller = Caller { namespace, service_account };
+        Self { caller, id: jti, issued_at: iat, expires_at: exp, one_use }
+    }
+}
+
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "service account {}/{}", self.namespace, self.service_account)
     }
 }
 
@@ -214,6 +268,10 @@ impl TokenError {
             Self::Expired => "expired",
             Self::Audience => "audience",
             Self::Issuer => "issuer",
+            Self::Used => "used",
+            Self::Unrecorded => "unrecorded",
+            Self::Revoked => "revoked",
+            Self::IdentityRevoked => "identity_revoked",
         }
     }
 
@@ -251,11 +309,16 @@ fn check_algorithm(token: &str) -> Result<(), TokenError> {
     Ok(())
 }
 
-fn token_id() -> String {
+/// Two tokens never have one id: by it they are revoked and used up.
+fn token_id() -> Result<String, IssueError> {
     let mut bytes = [0; 16];
-    // The id is for people who compare logs; without randomness it is merely not unique.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    URL_SAFE_NO_PAD.encode(bytes)
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| IssueError::Random)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
+use outrigger_control_plane::token::Caller;
+use outrigger_control_plane::token::manage::{self, Uses, Wanted};
 use tempfile::TempDir;
 
 use super::files::{self, Member, PORT};
@@ -228,8 +230,10 @@ async fn start_sidecar(
     application: Option<SocketAddr>,
 ) -> anyhow::Result<Process> {
     let token_file = dir.join(format!("{}.token", member.app));
-    let token = outrigger_control_plane::token::issue(&dir.join("data"), "shop", member.app, TOKEN_TTL)?;
-    write_atomically(&token_file, &token)?;
+    let caller = Caller { namespace: "shop".to_owned(), service_account: member.app.to_owned() };
+    let wanted = Wanted { caller, ttl: TOKEN_TTL, uses: Uses::Any };
+    let created = manage::create(&dir.join("data"), &wanted, SystemTime::now())?;
+    write_atomically(&token_file, &created.token)?;
     let mut args: Vec<String> =
         ["proxy", "run", "--namespace", "shop", "--workers", "1"].map(str::to_owned).to_vec();
     let mut flag = |name: &str, value: String| args.extend([name.to_owned(), value]);

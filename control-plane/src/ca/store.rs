@@ -10,8 +10,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The largest file that is read from the directory, in bytes.
+/// The largest key or certificate that is read from the directory, in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// The largest record that is read from the directory, in bytes.
+const MAX_STATE_BYTES: u64 = 16 * 1024 * 1024;
 
 const DIRECTORY_MODE: u32 = 0o700;
 const KEY_MODE: u32 = 0o600;
@@ -83,6 +85,22 @@ impl Store {
         self.read(name, Secrecy::Public)
     }
 
+    /// Reads a record that the control plane keeps. `None` when it is not there; an error when anybody but the owner may
+    /// read or write it.
+    pub fn read_state(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.read_up_to(MAX_STATE_BYTES, name, Secrecy::Secret)
+    }
+
+    /// Writes a record that only the owner may read, whole or not at all.
+    pub fn write_state(&self, name: &str, text: &str) -> Result<(), StoreError> {
+        self.write(name, text, KEY_MODE)
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Writes a key that only the owner may read, whole or not at all.
     pub fn write_key(&self, name: &str, pem: &str) -> Result<(), StoreError> {
         self.write(name, pem, KEY_MODE)
@@ -99,6 +117,10 @@ impl Store {
     }
 
     fn read(&self, name: &str, secrecy: Secrecy) -> Result<Option<String>, StoreError> {
+        self.read_up_to(MAX_FILE_BYTES, name, secrecy)
+    }
+
+    fn read_up_to(&self, limit: u64, name: &str, secrecy: Secrecy) -> Result<Option<String>, StoreError> {
         let path = self.path(name);
         let unreadable = |source: std::io::Error| {
             StoreError::new(&path, format_args!("cannot be read: {source}"), "make it readable for this user")
@@ -114,9 +136,9 @@ impl Store {
             return Err(StoreError::new(&path, what, &format!("run chmod 600 {}", path.display())));
         }
         let mut text = String::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
-        if text.len() as u64 > MAX_FILE_BYTES {
-            let what = format_args!("is larger than {MAX_FILE_BYTES} bytes");
+        file.take(limit + 1).read_to_string(&mut text).map_err(unreadable)?;
+        if text.len() as u64 > limit {
+            let what = format_args!("is larger than {limit} bytes");
             return Err(StoreError::new(&path, what, "restore the file that was here"));
         }
         Ok(Some(text))

@@ -10,6 +10,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
 use crate::ca::store::Store;
+use crate::token::book::Book;
 use crate::token::gate::{Channel, Peer, Verifier};
 use crate::token::{Caller, TokenKeys};
 use crate::world::World;
@@ -183,7 +184,8 @@ impl Service {
         let tokens = Arc::new(TokenKeys::open(&store).unwrap());
         let registry = Registry::new();
         let meters = Meters::new(registry.clone());
-        let gate = Gate::new(Verifier::Keys(tokens.clone()), meters.clone());
+        let book = Arc::new(Book::open(&store).unwrap());
+        let gate = Gate::new(Verifier::Keys(tokens.clone(), book), meters.clone());
         let hub = Hub::new(Arc::new(World::default()), meters.clone());
         let service = CertificateService::new(Arc::new(authority()), gate, hub, meters);
         Self { tokens, registry, service }

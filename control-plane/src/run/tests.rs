@@ -26,7 +26,8 @@ use outrigger_base::telemetry::logs::LogFormat;
 
 use super::*;
 use crate::injector::InjectorOptions;
-use crate::token;
+use crate::token::Caller;
+use crate::token::manage::{self, Uses, Wanted};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -95,7 +96,9 @@ impl Running {
     }
 
     fn token(&self) -> String {
-        token::issue(&self.home.path().join("data"), "shop", "web", Duration::from_secs(60)).unwrap()
+        let caller = Caller { namespace: "shop".to_owned(), service_account: "web".to_owned() };
+        let wanted = Wanted { caller, ttl: Duration::from_secs(60), uses: Uses::Any };
+        manage::create(&self.home.path().join("data"), &wanted, SystemTime::now()).unwrap().token
     }
 
     fn root(&self) -> Vec<u8> {

@@ -41,7 +41,7 @@ fn part(json: &serde_json::Value) -> String {
 fn a_token_stands_for_the_service_account_it_was_made_for() {
     let (_, keys) = keys();
     let token = keys.issue(&web(), HOUR, SystemTime::now()).unwrap();
-    assert_eq!(keys.verify(&token), Ok(web()));
+    assert_eq!(keys.verify(&token).map(|token| token.caller), Ok(web()));
     assert_eq!(web().identity("cluster.local").unwrap().as_str(), "spiffe://cluster.local/ns/shop/sa/web");
 }
 
@@ -75,25 +75,43 @@ fn every_other_token_is_refused_with_its_own_reason() {
         ("no expiry", signed(&keys, "exp", serde_json::Value::Null), "malformed"),
         ("other subject", signed(&keys, "sub", "system:serviceaccount:shop:admin".into()), "malformed"),
     ] {
-        assert_eq!(keys.verify(&token).map_err(|error| error.word()), Err(word), "{what}");
+        assert_eq!(keys.verify(&token).map(|_| ()).map_err(|error| error.word()), Err(word), "{what}");
     }
 }
 
 #[test]
 fn the_key_is_made_once_and_kept() {
     let home = tempfile::tempdir().unwrap();
-    let token = issue(home.path(), "shop", "web", HOUR).unwrap();
-    let keys = TokenKeys::open(&Store::open(home.path()).unwrap()).unwrap();
-    assert_eq!(keys.verify(&token), Ok(web()));
+    let open = || TokenKeys::open(&Store::open(home.path()).unwrap()).unwrap();
+    let token = open().issue(&web(), HOUR, SystemTime::now()).unwrap();
+    assert_eq!(open().verify(&token).map(|token| token.caller), Ok(web()));
 }
 
 #[test]
 fn a_token_for_nobody_or_for_too_long_is_not_made() {
-    let home = tempfile::tempdir().unwrap();
-    assert!(matches!(issue(home.path(), "shop/x", "web", HOUR), Err(IssueError::Name(_))));
-    assert!(matches!(issue(home.path(), "shop", "", HOUR), Err(IssueError::Name(_))));
-    assert!(matches!(issue(home.path(), "shop", "web", Duration::ZERO), Err(IssueError::Ttl)));
-    assert!(matches!(issue(home.path(), "shop", "web", MAX_TTL + HOUR), Err(IssueError::Ttl)));
+    let (_, keys) = keys();
+    let issue = |namespace: &str, account: &str, ttl| {
+        let caller = Caller { namespace: namespace.to_owned(), service_account: account.to_owned() };
+        keys.issue(&caller, ttl, SystemTime::now())
+    };
+    assert!(matches!(issue("shop/x", "web", HOUR), Err(IssueError::Name(_))));
+    assert!(matches!(issue("shop", "", HOUR), Err(IssueError::Name(_))));
+    assert!(matches!(issue("shop", "web", Duration::ZERO), Err(IssueError::Ttl)));
+    assert!(matches!(issue("shop", "web", MAX_TTL + HOUR), Err(IssueError::Ttl)));
+}
+
+#[test]
+fn every_token_has_an_id_of_its_own_and_says_whether_it_is_for_one_use() {
+    let (_, keys) = keys();
+    let make = |uses| {
+        let wanted = Wanted { caller: web(), ttl: HOUR, uses };
+        let (token, made) = keys.make(&wanted, SystemTime::now()).unwrap();
+        assert_eq!(keys.verify(&token), Ok(made.clone()));
+        made
+    };
+    let (one, any) = (make(Uses::One), make(Uses::Any));
+    assert!(one.one_use && !any.one_use && one.id != any.id);
+    assert_eq!(one.expires_at - one.issued_at, 3600);
 }
 
 #[test]

@@ -49,9 +49,9 @@ impl Discovery {
     async fn open<P: Protocol>(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
         refuse_compression(&request)?;
         let (metadata, extensions, body) = Request::from_http(request).into_parts();
-        let caller = self.gate.stream(&metadata, &extensions).await?;
+        let standing = self.gate.stream((&metadata, &extensions), &self.hub.trust_domain()).await?;
         let address = extensions.get::<Peer>().map(|peer| peer.address);
-        let admission = Admission { hub: self.hub.clone(), caller, address, drain: self.drain.clone() };
+        let admission = Admission { hub: self.hub.clone(), standing, address, drain: self.drain.clone() };
         let reader = Requests::<P::Request>(PhantomData);
         let requests = Streaming::new_request(reader, body, None, Some(MAX_REQUEST_BYTES));
         let frames = session::serve::<P>(admission, requests)?;

@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-use crate::token::Caller;
+use crate::token::standing::Standing;
 use crate::xds::MAX_STREAMS;
 use crate::xds::board::Board;
 use crate::xds::connections::{Identification, Place};
@@ -50,7 +50,7 @@ pub(crate) trait Protocol: Send + 'static {
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) hub: Arc<Hub>,
-    pub(crate) caller: Option<Caller>,
+    pub(crate) standing: Standing,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) drain: Drain,
 }
@@ -134,6 +134,7 @@ impl<P: Protocol> Session<P> {
         tokio::select! {
             request = self.requests.message() => Ok(request?.map_or(Event::End, Event::Request)),
             batch = self.batches.recv() => Ok(Event::Push(batch)),
+            status = self.admission.standing.lost() => Err(status),
             () = self.admission.drain.started() => Ok(Event::End),
         }
     }
@@ -151,11 +152,11 @@ impl<P: Protocol> Session<P> {
         let first = first.map_err(|_| Status::deadline_exceeded("no request came within 15 s"))?;
         let (Some(mut request), Some(mut place)) = (first?, self.place.take()) else { return Ok(false) };
         let node = P::take_node(&mut request).unwrap_or_default();
-        let client = Arc::new(node::client(&node, self.admission.caller.as_ref())?);
+        let client = Arc::new(node::client(&node, self.admission.standing.caller())?);
         let who = Identification {
             id: node.id,
             namespace: client.namespace.clone(),
-            service_account: self.admission.caller.as_ref().map(|caller| caller.service_account.clone()),
+            service_account: self.admission.standing.caller().map(|caller| caller.service_account.clone()),
             address: self.admission.address,
             protocol: P::WORD,
         };
