@@ -5,12 +5,15 @@
 //! not know discovery; it learns the trust domain from the world.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use outrigger_base::ca::istio_certificate_service_server::IstioCertificateService;
 use outrigger_base::ca::{IstioCertificateRequest, IstioCertificateResponse};
+use outrigger_base::identity::date;
 use outrigger_model::identity::{SpiffeId, SpiffeIdError};
+use prost_types::value::Kind;
+use rustls::pki_types::UnixTime;
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
@@ -18,29 +21,63 @@ use crate::http::meters::Meters;
 use crate::token::Caller;
 use crate::token::gate::Gate;
 use crate::xds::Hub;
+use ledger::{Leaf, Ledger};
 use limit::RateLimit;
 use request::{KeyRequest, RequestError};
-use root::{Root, SignError};
+use root::{Root, SignError, fingerprint};
+use rotation::Journal;
 
+mod chain;
+pub mod files;
+pub mod kept;
+pub mod ledger;
 mod limit;
+pub mod news;
+pub mod place;
 mod request;
 pub mod root;
+pub mod rotation;
 pub mod secret;
 pub mod serving;
 pub mod store;
 
-/// The shortest life a certificate gets.
-pub const MIN_VALIDITY: Duration = Duration::from_secs(5 * 60);
-/// The life a certificate gets when the request does not ask for a shorter one.
-pub const MAX_VALIDITY: Duration = Duration::from_secs(24 * 3600);
+/// The shortest life of a certificate that may be set.
+pub const SHORTEST_LIFE: Duration = Duration::from_secs(5 * 60);
+/// The longest life of a certificate that may be set.
+pub const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The field of a request's metadata that names its workload: the proxy's node id.
+const WORKLOAD_HINT: &str = "WORKLOAD";
+
+/// How long certificates of workloads live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// What a request gets that asks for less.
+    pub shortest: Duration,
+    /// What a request gets that asks for more, or for nothing.
+    pub longest: Duration,
+}
 
 /// Signs certificates of workloads.
 #[derive(Debug)]
 pub struct Authority {
     root: ArcSwap<Root>,
-    /// The authorities that workloads trust, as PEM.
+    /// The authorities that workloads trust, as PEM. Changes with every change of the root.
     bundle: watch::Sender<Arc<str>>,
+    lifetimes: Lifetimes,
     limit: Mutex<RateLimit>,
+    ledger: Mutex<Ledger>,
+    rotation: Mutex<Option<Journal>>,
+}
+
+/// A certificate that was signed.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// PEM: the leaf, what stands above it, the root last.
+    pub chain: Vec<String>,
+    /// Its serial number in lower case hexadecimal.
+    pub serial: Arc<str>,
+    /// When it ends.
+    pub not_after: SystemTime,
 }
 
 /// Why no certificate is given.
@@ -70,9 +107,15 @@ pub enum Refusal {
 
 impl Authority {
     /// An authority that signs with `root`.
-    pub fn new(root: Root) -> Self {
-        let bundle = watch::Sender::new(root.bundle().into());
-        Self { root: ArcSwap::from_pointee(root), bundle, limit: Mutex::new(RateLimit::default()) }
+    pub fn new(root: Root, lifetimes: Lifetimes) -> Self {
+        Self {
+            bundle: watch::Sender::new(root.bundle().into()),
+            root: ArcSwap::from_pointee(root),
+            lifetimes,
+            limit: Mutex::default(),
+            ledger: Mutex::new(Ledger::new(SystemTime::now())),
+            rotation: Mutex::default(),
+        }
     }
 
     /// The root that signs now.
@@ -80,7 +123,12 @@ impl Authority {
         self.root.load_full()
     }
 
-    /// The authorities that workloads trust, as PEM, now and whenever they change.
+    /// How long certificates live.
+    pub fn lifetimes(&self) -> Lifetimes {
+        self.lifetimes
+    }
+
+    /// The authorities that workloads trust, as PEM, now and whenever they or the root that signs change.
     pub fn bundles(&self) -> watch::Receiver<Arc<str>> {
         self.bundle.subscribe()
     }
@@ -90,32 +138,60 @@ impl Authority {
         let before = self.root.load();
         let same = before.certificate() == root.certificate() && before.bundle() == root.bundle();
         if !same {
-            self.bundle.send_replace(root.bundle().into());
+            let bundle = root.bundle().into();
+            // Whoever is told looks at the root.
             self.root.store(Arc::new(root));
+            self.bundle.send_replace(bundle);
         }
         !same
     }
 
-    /// Signs the key in `csr` for `caller`. The chain is PEM, leaf first, root last. `validity_seconds` is a wish.
+    /// The rotation that is under way.
+    pub fn rotation(&self) -> Option<Journal> {
+        self.rotation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how far a rotation is.
+    pub fn set_rotation(&self, journal: Option<Journal>) {
+        *self.rotation.lock().unwrap_or_else(PoisonError::into_inner) = journal;
+    }
+
+    /// Looks at what was signed.
+    pub fn with_ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        look(&self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Signs the key of a request for `caller`, whose workload it names if it does.
     pub fn sign(
         &self,
         caller: &SpiffeId,
-        csr: &str,
-        validity_seconds: i64,
+        asked: &IstioCertificateRequest,
         now: SystemTime,
-    ) -> Result<Vec<String>, Refusal> {
+    ) -> Result<Issued, Refusal> {
         let mut limit = self.limit.lock().unwrap_or_else(PoisonError::into_inner);
         if !limit.take(caller, Instant::now()) {
             return Err(Refusal::TooOften(caller.clone()));
         }
         drop(limit);
-        let request = KeyRequest::parse(csr)?;
+        let request = KeyRequest::parse(&asked.csr)?;
         if let Some(named) = request.names().iter().find(|name| *name != caller.as_str()) {
             return Err(Refusal::Identity { named: named.clone(), caller: caller.clone() });
         }
         let root = self.root.load();
-        let leaf = root.sign_workload(caller, request.public_key(), validity(validity_seconds), now)?;
-        Ok(vec![leaf.pem(), root.pem().to_owned()])
+        let validity = self.lifetimes.of(asked.validity_duration);
+        let signed = root.sign_workload(caller, request.public_key(), validity, now)?;
+        let (serial, not_after): (Arc<str>, _) = (signed.serial.into(), signed.not_after);
+        let chain = [signed.certificate.pem()].into_iter().chain(root.path_pems()).collect();
+        let noted = Leaf {
+            identity: caller.clone(),
+            workload: workload(asked).into(),
+            serial: serial.clone(),
+            root: fingerprint(root.root_certificate()),
+            issued_at: now,
+            not_after,
+        };
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).note(noted);
+        Ok(Issued { chain, serial, not_after })
     }
 }
 
@@ -141,11 +217,28 @@ impl Refusal {
     }
 }
 
-/// The life of a certificate, from what the request asks for in seconds (0 is no wish).
-fn validity(seconds: i64) -> Duration {
-    match u64::try_from(seconds) {
-        Ok(seconds) if seconds > 0 => Duration::from_secs(seconds).clamp(MIN_VALIDITY, MAX_VALIDITY),
-        _ => MAX_VALIDITY,
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self { shortest: SHORTEST_LIFE, longest: Duration::from_secs(24 * 3600) }
+    }
+}
+
+impl Lifetimes {
+    /// The life of a certificate, from what the request asks for in seconds (0 is no wish).
+    fn of(self, seconds: i64) -> Duration {
+        match u64::try_from(seconds) {
+            Ok(seconds) if seconds > 0 => Duration::from_secs(seconds).clamp(self.shortest, self.longest),
+            _ => self.longest,
+        }
+    }
+}
+
+/// What the caller calls its workload; a hint that nothing is granted for.
+fn workload(asked: &IstioCertificateRequest) -> &str {
+    let hint = asked.metadata.as_ref().and_then(|metadata| metadata.fields.get(WORKLOAD_HINT));
+    match hint.and_then(|hint| hint.kind.as_ref()) {
+        Some(Kind::StringValue(name)) => name,
+        _ => "",
     }
 }
 
@@ -175,9 +268,11 @@ impl CertificateService {
         let asked = request.get_ref();
         let signed = caller.identity(&trust_domain).map_err(Refusal::from).and_then(|identity| {
             let now = SystemTime::now();
-            let chain = self.authority.sign(&identity, &asked.csr, asked.validity_duration, now)?;
-            tracing::info!(peer.identity = %identity, "signed a certificate");
-            Ok(chain)
+            let issued = self.authority.sign(&identity, asked, now)?;
+            let life = issued.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let expires = date(UnixTime::since_unix_epoch(life));
+            tracing::info!(peer.identity = %identity, serial = &*issued.serial, expires, "signed a certificate");
+            Ok(issued.chain)
         });
         if signed.is_ok() {
             self.gate.use_up(&proven).await.inspect_err(unproven)?;

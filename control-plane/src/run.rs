@@ -19,7 +19,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 
-use crate::ca::root::Root;
+use crate::ca::news;
+use crate::ca::place::Place;
 use crate::ca::serving::{Clients, ServingTls};
 use crate::ca::store::Store;
 use crate::ca::{Authority, CertificateService};
@@ -43,7 +44,7 @@ mod cluster;
 mod options;
 pub(crate) mod serve;
 
-pub use options::{ClusterOptions, Options, data_dir};
+pub use options::{AuthorityOptions, ClusterOptions, Options, data_dir};
 
 /// How long streams and calls may take to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,6 +83,8 @@ struct Ports {
 /// Whom the control plane vouches for, and how it knows them.
 struct Secrets {
     authority: Arc<Authority>,
+    /// Where the authority is kept.
+    place: Place,
     verifier: Verifier,
 }
 
@@ -143,9 +146,11 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         tracing::info!(namespace = %cluster.namespace, "configured by a cluster");
         let writer = cluster.writer(hub.clone(), secrets.authority.bundles());
         supervisor.spawn("writer", never_fails(writer.run(drain.clone())));
-        let root = cluster.root.clone().follow(secrets.authority.clone());
-        supervisor.spawn("root", until(drain.clone(), root));
     }
+    let following = secrets.place.clone().follow(secrets.authority.clone());
+    supervisor.spawn("authority", until(drain.clone(), following));
+    let telling = news::tell(secrets.authority.clone(), facts, meters.clone());
+    supervisor.spawn("roots", until(drain.clone(), telling));
     let readers = match &cluster {
         Some(cluster) => {
             Readers::Trusted { client: cluster.client.clone(), namespace: cluster.namespace.clone() }
@@ -188,14 +193,12 @@ fn start_runtime(options: Options) -> Result<(), ExitError> {
     })
 }
 
-/// Reads or makes keys; on a thread that may block, because another process may hold the directory.
-async fn open_data(dir: PathBuf) -> Result<Secrets, ExitError> {
+/// Reads or makes the keys of tokens; on a thread that may block, because another process may hold the directory.
+async fn open_tokens(dir: PathBuf) -> Result<Verifier, ExitError> {
     let open = move || {
         let store = Store::open(&dir)?;
-        let authority = Arc::new(Authority::new(Root::open(&store, SystemTime::now())?));
         let book = Arc::new(Book::open(&store)?);
-        let verifier = Verifier::Keys(Arc::new(TokenKeys::open(&store)?), book);
-        Ok(Secrets { authority, verifier })
+        Ok(Verifier::Keys(Arc::new(TokenKeys::open(&store)?), book))
     };
     match tokio::task::spawn_blocking(open).await {
         Ok(opened) => opened.map_err(|error: crate::ca::store::StoreError| ExitError::failure(error)),
@@ -205,17 +208,31 @@ async fn open_data(dir: PathBuf) -> Result<Secrets, ExitError> {
     }
 }
 
+impl Secrets {
+    /// Opens the authority: the one that was given, or the one in `own`.
+    async fn open(options: &AuthorityOptions, own: Place, verifier: Verifier) -> Result<Self, ExitError> {
+        let lifetimes = options.lifetimes()?;
+        let place = options.files().map_or(own, Place::Files);
+        let opened = place.open(SystemTime::now()).await.map_err(ExitError::failure)?;
+        let authority = Authority::new(opened.root, lifetimes);
+        authority.set_rotation(opened.journal);
+        Ok(Self { authority: Arc::new(authority), place, verifier })
+    }
+}
+
 impl Foundation {
     async fn open(options: &Options, updates: mpsc::Sender<Update>) -> Result<Self, ExitError> {
         match options.origin()? {
             Origin::Directory(directory) => {
-                let secrets = open_data(data_dir(options.data.clone())?).await?;
+                let data = data_dir(options.data.clone())?;
+                let verifier = open_tokens(data.clone()).await?;
+                let secrets = Secrets::open(&options.authority, Place::Data(data), verifier).await?;
                 Ok(Self { source: Source::directory(directory, updates), secrets, cluster: None })
             }
             Origin::Kubernetes => {
                 let cluster = Cluster::open(&options.cluster).await?;
                 cluster.is_the_only_one().await?;
-                let secrets = cluster.open_secrets().await?;
+                let secrets = Secrets::open(&options.authority, cluster.root(), cluster.verifier()).await?;
                 let source = Source::cluster(cluster.client.clone(), options.cluster.scope()?, updates);
                 Ok(Self { source, secrets, cluster: Some(cluster) })
             }

@@ -76,7 +76,7 @@ fn mesh_tls(data: &Path) -> Result<MeshTls> {
     let root = Root::open(&Store::open(data)?, now)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("no key can be made")?;
     let identity = SpiffeId::new(TRUST_DOMAIN, "bench", "relay")?;
-    let certificate = root.sign_workload(&identity, &key, VALIDITY, now)?;
+    let certificate = root.sign_workload(&identity, &key, VALIDITY, now)?.certificate;
     let credentials = Credentials {
         chain: vec![certificate.der().clone()],
         key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),

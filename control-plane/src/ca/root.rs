@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use outrigger_model::identity::SpiffeId;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
@@ -15,26 +17,34 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::ca::chain::{Chain, end_of};
+use crate::ca::kept;
 use crate::ca::store::{Store, StoreError};
 use crate::world::Roots;
 
-const KEY_FILE: &str = "root-key.pem";
-const CERTIFICATE_FILE: &str = "root-cert.pem";
+/// The organization and common name of roots that are made here, and the whole subject.
+const OUR_NAME: &str = "Outrigger";
+const OUR_SUBJECT: &str = "O=Outrigger, CN=Outrigger";
 const ROOT_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// How long before now certificates are valid, for clocks that are behind.
 const BACKDATE: Duration = Duration::from_secs(5 * 60);
+/// The part of a life by which it is backdated at most, so that a short one is not half over when it begins.
+const BACKDATE_SHARE: u32 = 10;
+/// Certificates that are read of one text at most.
+const MAX_CERTIFICATES: usize = 64;
+/// Characters of a line of PEM (RFC 7468, section 2).
+const PEM_LINE: usize = 64;
 /// Bytes of a random serial number (RFC 5280, section 4.1.2.2: at most 20).
 const SERIAL_BYTES: usize = 16;
 
-/// The root key and certificate.
+/// The key that signs, with its certificate and what stands above it. The root itself signs unless an intermediate does.
 pub struct Root {
     issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
+    chain: Chain,
     pem: String,
-    /// All authorities that workloads trust, the one that signs among them.
+    /// All authorities that workloads trust, the root of the chain among them.
     bundle: String,
     authorities: Vec<CertificateDer<'static>>,
-    not_after: SystemTime,
 }
 
 /// A root as text.
@@ -42,18 +52,30 @@ pub struct Root {
 pub struct RootPems<'a> {
     /// The private key.
     pub key: &'a str,
-    /// The certificate of the key.
+    /// The certificate of the key, with the intermediates that stand above it.
     pub certificate: &'a str,
-    /// The authorities that workloads trust; the certificate alone when there are none.
+    /// The authorities that workloads trust; the root of the certificate alone when there are none.
     pub authorities: Option<&'a str>,
 }
 
 /// A new root as text.
+#[derive(Clone, PartialEq, Eq)]
 pub struct MadeRoot {
     /// The private key.
     pub key: String,
     /// Its certificate.
     pub certificate: String,
+}
+
+/// A certificate of a workload.
+#[derive(Debug)]
+pub struct Signed {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// Its serial number in lower case hexadecimal.
+    pub serial: String,
+    /// When it ends.
+    pub not_after: SystemTime,
 }
 
 /// What is wrong with a root, and with which part of it.
@@ -93,56 +115,30 @@ struct Leaf {
 impl Root {
     /// Reads the root from the data directory, makes it when neither of its files is there.
     pub fn open(store: &Store, now: SystemTime) -> Result<Self, StoreError> {
-        let both = "restore both files from a backup, or delete both to have a new root made (no workload trusts it \
-                    until it gets a new certificate)";
-        let missing =
-            |name: &str, other: &str| store.error(name, format_args!("is missing, {other} is there"), both);
-        match (store.read_key(KEY_FILE)?, store.read_certificate(CERTIFICATE_FILE)?) {
-            (Some(key), Some(certificate)) => {
-                let pems = RootPems { key: &key, certificate: &certificate, authorities: None };
-                Self::from_pems(&pems, now).map_err(|flaw| match flaw {
-                    Flaw::Key(why) => store.error(KEY_FILE, why, both),
-                    Flaw::Certificate(why) | Flaw::Authorities(why) => {
-                        store.error(CERTIFICATE_FILE, why, both)
-                    }
-                })
-            }
-            (None, None) => Self::create(store, now),
-            (Some(_), None) => Err(missing(CERTIFICATE_FILE, KEY_FILE)),
-            (None, Some(_)) => Err(missing(KEY_FILE, CERTIFICATE_FILE)),
-        }
-    }
-
-    fn create(store: &Store, now: SystemTime) -> Result<Self, StoreError> {
-        let failed = |why: &dyn fmt::Display| {
-            store.error(KEY_FILE, format_args!("no root can be made: {why}"), "try again")
-        };
-        let made = MadeRoot::new(now).map_err(|error| failed(&error))?;
-        let root = Self::from_pems(&made.pems(), now).map_err(|flaw| failed(&flaw.why()))?;
-        store.write_key(KEY_FILE, &made.key)?;
-        store.write_certificate(CERTIFICATE_FILE, &root.pem)?;
-        tracing::info!(file = %store.path(CERTIFICATE_FILE).display(), "made a new root certificate");
-        Ok(root)
+        kept::open(store, now)
     }
 
     /// Builds the root and checks that its parts belong together.
     pub fn from_pems(pems: &RootPems<'_>, now: SystemTime) -> Result<Self, Flaw> {
         let key = KeyPair::from_pem(pems.key).map_err(|_| Flaw::Key("is not a private key in PEM"))?;
-        let certificate = CertificateDer::from_pem_slice(pems.certificate.as_bytes())
-            .map_err(|_| Flaw::Certificate("is not a PEM certificate"))?;
-        let not_after = check(&certificate, &key)?;
-        if not_after <= now {
-            return Err(Flaw::Certificate("has expired"));
-        }
+        let given = read(pems.certificate).ok_or(Flaw::Certificate("is not a PEM certificate"))?;
+        let signer = given.first().ok_or(Flaw::Certificate("is not a PEM certificate"))?;
+        belongs(signer, &key)?;
         let authorities = match pems.authorities {
-            Some(text) => read_authorities(text, &certificate)?,
-            None => vec![certificate.clone()],
+            Some(text) => Some(read(text).ok_or(Flaw::Authorities("is not a list of PEM certificates"))?),
+            None => None,
         };
-        let issuer = Issuer::from_ca_cert_der(&certificate, key)
+        let chain = Chain::find(&given, authorities.as_deref(), now)?;
+        let issuer = Issuer::from_ca_cert_der(chain.signer(), key)
             .map_err(|_| Flaw::Certificate("cannot be used as an authority"))?;
         let pem = pems.certificate.to_owned();
-        let bundle = pems.authorities.unwrap_or(pems.certificate).to_owned();
-        Ok(Self { issuer, certificate, pem, bundle, authorities, not_after })
+        let authorities = authorities.unwrap_or_else(|| vec![chain.root().clone()]);
+        let bundle = match pems.authorities {
+            Some(text) => text.to_owned(),
+            None if given.len() == 1 => pem.clone(),
+            None => to_pem(chain.root()),
+        };
+        Ok(Self { issuer, chain, pem, bundle, authorities })
     }
 
     /// The authorities that workloads trust, as PEM: the root, and others while one takes over from another.
@@ -155,20 +151,56 @@ impl Root {
         &self.authorities
     }
 
-    /// The certificate as PEM.
+    /// The certificate that signs as PEM, and what was given with it.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// The certificate.
+    /// The certificate that signs.
     pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+        self.chain.signer()
+    }
+
+    /// The root above it, which may be the same.
+    pub fn root_certificate(&self) -> &CertificateDer<'static> {
+        self.chain.root()
+    }
+
+    /// What follows a leaf in an answer, as PEM: the certificate that signed it first, the root last.
+    pub fn path_pems(&self) -> Vec<String> {
+        self.chain.path().iter().map(|certificate| to_pem(certificate)).collect()
+    }
+
+    /// What a server shows behind its leaf: what stands between it and the root, which its clients have.
+    fn intermediates(&self) -> &[CertificateDer<'static>] {
+        let path = self.chain.path();
+        &path[..path.len() - 1]
+    }
+
+    /// When the certificate that signs ends, or one above it.
+    pub fn not_after(&self) -> SystemTime {
+        self.chain.not_after()
+    }
+
+    /// When the certificate that signs ends.
+    pub fn signer_ends(&self) -> SystemTime {
+        end_of(self.certificate())
+    }
+
+    /// When the root ends.
+    pub fn root_ends(&self) -> SystemTime {
+        end_of(self.root_certificate())
+    }
+
+    /// From when on the end of one of them is near.
+    pub fn alarm_from(&self) -> SystemTime {
+        self.chain.alarm_from()
     }
 
     /// What proxies are told of the roots.
     pub fn fact(&self) -> Roots {
         let certificates = self.authorities.iter().map(|root| Arc::from(root.as_ref())).collect();
-        Roots { certificates, signer: fingerprint(&self.certificate) }
+        Roots { certificates, signer: fingerprint(self.root_certificate()) }
     }
 
     /// Signs the key of a workload.
@@ -178,27 +210,30 @@ impl Root {
         key: &impl PublicKeyData,
         validity: Duration,
         now: SystemTime,
-    ) -> Result<Certificate, SignError> {
+    ) -> Result<Signed, SignError> {
         let names = vec![SanType::URI(identity.as_str().try_into()?)];
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(Leaf { names, usages, validity }, key, now)
     }
 
-    /// Signs the key of a server of the control plane, for host names.
+    /// Signs the key of a server of the control plane, for host names; the certificate, and what stands above it.
     pub fn sign_server(
         &self,
         names: Vec<SanType>,
         key: &impl PublicKeyData,
         validity: Duration,
         now: SystemTime,
-    ) -> Result<Certificate, SignError> {
-        self.sign(Leaf { names, usages: vec![ExtendedKeyUsagePurpose::ServerAuth], validity }, key, now)
+    ) -> Result<Vec<CertificateDer<'static>>, SignError> {
+        let leaf = Leaf { names, usages: vec![ExtendedKeyUsagePurpose::ServerAuth], validity };
+        let signed = self.sign(leaf, key, now)?.certificate;
+        Ok([signed.der().clone()].into_iter().chain(self.intermediates().iter().cloned()).collect())
     }
 
-    fn sign(&self, leaf: Leaf, key: &impl PublicKeyData, now: SystemTime) -> Result<Certificate, SignError> {
-        if self.not_after <= now {
+    fn sign(&self, leaf: Leaf, key: &impl PublicKeyData, now: SystemTime) -> Result<Signed, SignError> {
+        if self.not_after() <= now {
             return Err(SignError::RootExpired);
         }
+        let backdate = BACKDATE.min(leaf.validity / BACKDATE_SHARE);
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = leaf.names;
@@ -206,11 +241,13 @@ impl Root {
         params.extended_key_usages = leaf.usages;
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
-        params.serial_number = Some(serial()?);
+        let serial = serial()?;
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.not_before =
-            date_time_ymd(1970, 1, 1) + since_epoch(now.checked_sub(BACKDATE).unwrap_or(UNIX_EPOCH));
-        params.not_after = date_time_ymd(1970, 1, 1) + since_epoch((now + leaf.validity).min(self.not_after));
-        Ok(params.signed_by(key, &self.issuer)?)
+            date_time_ymd(1970, 1, 1) + since_epoch(now.checked_sub(backdate).unwrap_or(UNIX_EPOCH));
+        let not_after = (now + leaf.validity).min(self.not_after());
+        params.not_after = date_time_ymd(1970, 1, 1) + since_epoch(not_after);
+        Ok(Signed { certificate: params.signed_by(key, &self.issuer)?, serial: hex(&serial), not_after })
     }
 }
 
@@ -228,6 +265,12 @@ impl MadeRoot {
     }
 }
 
+impl fmt::Debug for MadeRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MadeRoot").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
 impl Flaw {
     /// What is wrong, to be read after the name of the part.
     pub const fn why(self) -> &'static str {
@@ -237,33 +280,35 @@ impl Flaw {
     }
 }
 
-/// Whether a certificate is an authority of a key, and until when.
-fn check(certificate: &CertificateDer<'_>, key: &KeyPair) -> Result<SystemTime, Flaw> {
+/// Whether a certificate is that of a key.
+fn belongs(certificate: &CertificateDer<'_>, key: &KeyPair) -> Result<(), Flaw> {
     let (_, parsed) =
         X509Certificate::from_der(certificate).map_err(|_| Flaw::Certificate("is not X.509"))?;
-    if parsed.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
-        return Err(Flaw::Certificate("does not belong to the private key"));
+    match parsed.public_key().subject_public_key.data.as_ref() == key.der_bytes() {
+        true => Ok(()),
+        false => Err(Flaw::Certificate("does not belong to the private key")),
     }
-    if !parsed.is_ca() {
-        return Err(Flaw::Certificate("is not the certificate of an authority (CA:TRUE)"));
-    }
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
-    Ok(UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// The authorities of a bundle, which must have the one that signs.
-fn read_authorities(
-    text: &str,
-    signer: &CertificateDer<'static>,
-) -> Result<Vec<CertificateDer<'static>>, Flaw> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    let read = read.map_err(|_| Flaw::Authorities("is not a list of PEM certificates"))?;
-    match read.contains(signer) {
-        true => Ok(read),
-        false => Err(Flaw::Authorities(
-            "does not have the certificate that signs; an authority under another one cannot sign",
-        )),
+/// The certificates of a text; `None` when it is not PEM or holds too many.
+fn read(text: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let read: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(text.as_bytes()).take(MAX_CERTIFICATES + 1).collect();
+    read.ok().filter(|read| read.len() <= MAX_CERTIFICATES)
+}
+
+/// A certificate as PEM (RFC 7468).
+pub(super) fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    let text = STANDARD.encode(certificate);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, behind) = rest.split_at(rest.len().min(PEM_LINE));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = behind;
     }
+    pem + "-----END CERTIFICATE-----\n"
 }
 
 /// SHA-256 of a certificate.
@@ -273,20 +318,37 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     fingerprint
 }
 
+/// SHA-256 of a certificate in lower case hexadecimal.
+pub fn fingerprint_text(certificate: &CertificateDer<'_>) -> String {
+    hex(&fingerprint(certificate))
+}
+
+/// Bytes in lower case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether the control plane made the root that signs.
+pub(super) fn is_made_here(root: &Root) -> bool {
+    let subject = X509Certificate::from_der(root.certificate())
+        .map(|(_, certificate)| certificate.subject().to_string());
+    root.certificate() == root.root_certificate() && subject.is_ok_and(|subject| subject == OUR_SUBJECT)
+}
+
 impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Root").field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("Root").field("not_after", &self.not_after()).finish_non_exhaustive()
     }
 }
 
 fn root_params(now: SystemTime) -> Result<CertificateParams, SignError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "Outrigger");
-    params.distinguished_name.push(DnType::CommonName, "Outrigger");
+    params.distinguished_name.push(DnType::OrganizationName, OUR_NAME);
+    params.distinguished_name.push(DnType::CommonName, OUR_NAME);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.serial_number = Some(serial()?);
+    params.serial_number = Some(SerialNumber::from_slice(&serial()?));
     params.not_before =
         date_time_ymd(1970, 1, 1) + since_epoch(now.checked_sub(BACKDATE).unwrap_or(UNIX_EPOCH));
     params.not_after = date_time_ymd(1970, 1, 1) + since_epoch(now + ROOT_LIFE);
@@ -294,11 +356,11 @@ fn root_params(now: SystemTime) -> Result<CertificateParams, SignError> {
 }
 
 /// A random serial number, positive as RFC 5280, section 4.1.2.2 asks.
-fn serial() -> Result<SerialNumber, SignError> {
+fn serial() -> Result<[u8; SERIAL_BYTES], SignError> {
     let mut bytes = [0; SERIAL_BYTES];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| SignError::Random)?;
     bytes[0] = bytes[0] & 0x7f | 0x01;
-    Ok(SerialNumber::from_slice(&bytes))
+    Ok(bytes)
 }
 
 fn since_epoch(time: SystemTime) -> Duration {

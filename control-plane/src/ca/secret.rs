@@ -1,31 +1,31 @@
 //! The root in a cluster: a Secret that all replicas share, made by whoever comes first.
 //!
 //! It has the shape that cert-manager and `kubectl create secret tls` give it, so that the root of an organisation can
-//! be put there. While the control plane runs, it looks at the Secret again: another good root is taken over, a broken one is
-//! reported and the root in use stays.
+//! be put there. While a root of ours takes over from another, it also holds the next root and how far that is (`rotation.rs`);
+//! it changes as a whole.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client};
-use tokio::time::sleep;
 
-use crate::ca::Authority;
-use crate::ca::root::{Flaw, MadeRoot, Root, RootPems, SignError};
+use crate::ca::root::{Flaw, MadeRoot, Root, SignError};
+use crate::ca::rotation::{Journal, Phase, State};
 use crate::kubernetes::calls::{Refused, patiently};
 use crate::kubernetes::names::{AUTHORITIES_KEY, ROOT_SECRET};
-
-/// How often the Secret is looked at: a root is exchanged once in years.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// The keys of a Secret for TLS, as Kubernetes names them.
 const CERTIFICATE_KEY: &str = "tls.crt";
 const PRIVATE_KEY: &str = "tls.key";
+const NEXT_CERTIFICATE_KEY: &str = "next.crt";
+const NEXT_PRIVATE_KEY: &str = "next.key";
+const JOURNAL_KEY: &str = "rotation.json";
 const TLS_TYPE: &str = "kubernetes.io/tls";
 
 /// The Secret with the root, in the namespace of the control plane.
@@ -91,30 +91,13 @@ impl RootSecret {
         }
     }
 
-    /// Looks at the Secret again and again and has `authority` sign with what it holds; never ends by itself.
-    pub async fn follow(self, authority: Arc<Authority>) {
-        let mut told = String::new();
-        loop {
-            sleep(LOOK_AGAIN).await;
-            let said = match self.secrets.get_opt(ROOT_SECRET).await {
-                Ok(Some(secret)) => self.take(&secret, &authority),
-                Ok(None) => Err(SecretError::Gone { namespace: self.namespace.clone() }),
-                // That the API is away or refuses is said by those who watch it.
-                Err(_) => continue,
-            };
-            let line = said.err().map(|error| error.to_string()).unwrap_or_default();
-            if !line.is_empty() && line != told {
-                tracing::error!("{line}; the root in use stays until the control plane is restarted");
-            }
-            told = line;
-        }
-    }
-
-    fn take(&self, secret: &Secret, authority: &Authority) -> Result<(), SecretError> {
-        if authority.replace(self.read(secret, SystemTime::now())?) {
-            tracing::warn!("Secret/{}/{ROOT_SECRET} has another root; it signs from now on", self.namespace);
-        }
-        Ok(())
+    /// The authority that is there, and the rotation that is under way.
+    pub async fn look(&self, now: SystemTime) -> Result<(Root, Option<Journal>), SecretError> {
+        let found = self.secrets.get_opt(ROOT_SECRET).await;
+        let found = found.map_err(|error| Refused::new("the root key", error))?;
+        let secret = found.ok_or_else(|| SecretError::Gone { namespace: self.namespace.clone() })?;
+        let state = state_of(&secret).map_err(|bad| self.broken(bad))?;
+        Ok((self.authority(&state, now)?, state.journal))
     }
 
     async fn create(&self, secret: &Secret) -> Result<Created, kube::Error> {
@@ -126,29 +109,82 @@ impl RootSecret {
     }
 
     fn read(&self, secret: &Secret, now: SystemTime) -> Result<Root, SecretError> {
-        let broken = |key, why: &dyn std::fmt::Display| SecretError::Broken {
-            namespace: self.namespace.clone(),
-            key,
-            why: why.to_string(),
+        let state = state_of(secret).map_err(|bad| self.broken(bad))?;
+        self.authority(&state, now)
+    }
+
+    fn authority(&self, state: &State, now: SystemTime) -> Result<Root, SecretError> {
+        let (key, certificate) = match state.next_signs() {
+            true => (NEXT_PRIVATE_KEY, NEXT_CERTIFICATE_KEY),
+            false => (PRIVATE_KEY, CERTIFICATE_KEY),
         };
-        let text = |key| {
-            let data = secret.data.as_ref().and_then(|data| data.get(key));
-            let bytes = data.ok_or_else(|| broken(key, &"is missing"))?;
-            std::str::from_utf8(&bytes.0).map_err(|_| broken(key, &"is not PEM"))
-        };
-        let (key, certificate) = (text(PRIVATE_KEY)?, text(CERTIFICATE_KEY)?);
-        // What other tools write may lack it; the certificate stands for itself then.
-        let authorities = text(AUTHORITIES_KEY).ok();
-        let pems = RootPems { key, certificate, authorities };
-        Root::from_pems(&pems, now).map_err(|flaw| {
+        state.authority(now).map_err(|flaw| {
             let key = match flaw {
-                Flaw::Key(_) => PRIVATE_KEY,
-                Flaw::Certificate(_) => CERTIFICATE_KEY,
+                Flaw::Key(_) => key,
+                Flaw::Certificate(_) => certificate,
                 Flaw::Authorities(_) => AUTHORITIES_KEY,
             };
-            broken(key, &flaw.why())
+            self.broken(BadKey { key, why: flaw.why().to_owned() })
         })
     }
+
+    fn broken(&self, bad: BadKey) -> SecretError {
+        SecretError::Broken { namespace: self.namespace.clone(), key: bad.key, why: bad.why }
+    }
+}
+
+impl fmt::Display for RootSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret/{}/{ROOT_SECRET}", self.namespace)
+    }
+}
+
+/// A key of a Secret that is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct BadKey {
+    key: &'static str,
+    why: String,
+}
+
+/// What a Secret holds. That its certificates are good is not asked here.
+pub fn state_of(secret: &Secret) -> Result<State, BadKey> {
+    let optional = |key| {
+        let data = secret.data.as_ref().and_then(|data| data.get(key));
+        let text = data.map(|bytes| std::str::from_utf8(&bytes.0).map(str::to_owned)).transpose();
+        text.map_err(|_| BadKey { key, why: "is not PEM".to_owned() })
+    };
+    let text = |key| optional(key)?.ok_or_else(|| BadKey { key, why: "is missing".to_owned() });
+    let root = MadeRoot { key: text(PRIVATE_KEY)?, certificate: text(CERTIFICATE_KEY)? };
+    let next = match (optional(NEXT_PRIVATE_KEY)?, optional(NEXT_CERTIFICATE_KEY)?) {
+        (Some(key), Some(certificate)) => Some(MadeRoot { key, certificate }),
+        _ => None,
+    };
+    let journal: Option<Journal> = optional(JOURNAL_KEY)?
+        .map(|text| serde_json::from_str(&text))
+        .transpose()
+        .map_err(|error| BadKey { key: JOURNAL_KEY, why: error.to_string() })?;
+    if next.is_none() && journal.as_ref().is_some_and(|journal| journal.phase != Phase::Trusting) {
+        return Err(BadKey { key: NEXT_CERTIFICATE_KEY, why: "is missing".to_owned() });
+    }
+    // What other tools write may lack it; the certificate stands for itself then.
+    Ok(State { root, bundle: optional(AUTHORITIES_KEY)?, next, journal })
+}
+
+/// The data of a Secret that holds this.
+pub fn data_of(state: &State) -> BTreeMap<String, ByteString> {
+    let bundle = state.bundle.as_ref().unwrap_or(&state.root.certificate);
+    let mut texts = vec![
+        (CERTIFICATE_KEY, state.root.certificate.clone()),
+        (PRIVATE_KEY, state.root.key.clone()),
+        (AUTHORITIES_KEY, bundle.clone()),
+    ];
+    if let Some(next) = &state.next {
+        texts.push((NEXT_CERTIFICATE_KEY, next.certificate.clone()));
+        texts.push((NEXT_PRIVATE_KEY, next.key.clone()));
+    }
+    texts.extend(state.journal.as_ref().map(|journal| (JOURNAL_KEY, journal.to_text())));
+    texts.into_iter().map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))).collect()
 }
 
 /// Who made the Secret.
@@ -158,12 +194,7 @@ enum Created {
 }
 
 fn written(made: &MadeRoot) -> Secret {
-    let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
-    let data = BTreeMap::from([
-        (CERTIFICATE_KEY.to_owned(), bytes(&made.certificate)),
-        (PRIVATE_KEY.to_owned(), bytes(&made.key)),
-        (AUTHORITIES_KEY.to_owned(), bytes(&made.certificate)),
-    ]);
+    let data = data_of(&State::of(made.clone()));
     let metadata = ObjectMeta { name: Some(ROOT_SECRET.to_owned()), ..ObjectMeta::default() };
     Secret { metadata, data: Some(data), type_: Some(TLS_TYPE.to_owned()), ..Secret::default() }
 }

@@ -114,7 +114,7 @@ fn san(name: &str) -> Result<SanType, ServingError> {
     Ok(SanType::DnsName(name.try_into().map_err(|_| bad())?))
 }
 
-/// Those of the mesh show a certificate of its root, or none.
+/// Those of the mesh show a certificate of one of its roots, or none.
 fn mesh_clients(
     root: &Root,
     provider: Arc<CryptoProvider>,
@@ -138,7 +138,7 @@ fn configure(
 ) -> Result<Arc<ServerConfig>, ServingError> {
     let tls = |error: &dyn std::fmt::Display| ServingError::Tls(error.to_string());
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let leaf = root.sign_server(names.to_vec(), &key, VALIDITY, now)?;
+    let chain = root.sign_server(names.to_vec(), &key, VALIDITY, now)?;
     let provider = Arc::new(provider());
     let verifier = match clients {
         Clients::Mesh => mesh_clients(root, provider.clone())?,
@@ -148,7 +148,7 @@ fn configure(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| tls(&error))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![leaf.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
         .map_err(|error| tls(&error))?;
     let spoken: &[Alpn] = match clients {
         Clients::Mesh => &[Alpn::H2],

@@ -111,6 +111,16 @@ impl Store {
         self.write(name, pem, CERTIFICATE_MODE)
     }
 
+    /// Takes a file away; nothing when it is not there.
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        match std::fs::remove_file(self.path(name)) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                Err(self.error(name, format_args!("cannot be removed: {source}"), "remove it yourself"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An error about a file of the directory.
     pub fn error(&self, name: &str, what: impl fmt::Display, fix: &str) -> StoreError {
         StoreError::new(&self.path(name), format_args!("{what}"), fix)

@@ -4,13 +4,16 @@
 //! ours; nothing a client sends becomes one.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use outrigger_base::telemetry::metrics::{Gauge, Histogram, Kind, Labels, MetricSpec, Registry};
 use outrigger_model::resource::ResourceType;
 
+const ROOT_ENDS: &str = "outrigger_control_plane_root_expiration_timestamp_seconds";
+const SIGNER_ENDS: &str = "outrigger_control_plane_signer_expiration_timestamp_seconds";
+
 /// The table: a row for each metric.
-pub const SPECS: [MetricSpec; 9] = [
+pub const SPECS: [MetricSpec; 11] = [
     MetricSpec {
         name: "outrigger_control_plane_proxies",
         kind: Kind::Gauge,
@@ -65,6 +68,18 @@ pub const SPECS: [MetricSpec; 9] = [
         help: "Objects with a condition that needs attention.",
         labels: &[],
     },
+    MetricSpec {
+        name: ROOT_ENDS,
+        kind: Kind::Gauge,
+        help: "When the root under which certificates are signed ends, in seconds since 1970.",
+        labels: &[],
+    },
+    MetricSpec {
+        name: SIGNER_ENDS,
+        kind: Kind::Gauge,
+        help: "When the certificate that signs ends, which is the root unless an intermediate signs, in seconds since 1970.",
+        labels: &[],
+    },
 ];
 
 /// Handles to the metrics of the control plane. Cheap to clone.
@@ -75,6 +90,8 @@ pub struct Meters {
     problems: Gauge,
     push: Histogram,
     converge: Histogram,
+    root_ends: Gauge,
+    signer_ends: Gauge,
 }
 
 impl Meters {
@@ -86,8 +103,17 @@ impl Meters {
             problems: registry.gauge("outrigger_control_plane_problems", Labels::new()),
             push: registry.histogram("outrigger_control_plane_push_duration_seconds", Labels::new()),
             converge: registry.histogram("outrigger_control_plane_converge_duration_seconds", Labels::new()),
+            root_ends: registry.gauge(ROOT_ENDS, Labels::new()),
+            signer_ends: registry.gauge(SIGNER_ENDS, Labels::new()),
             registry,
         }
+    }
+
+    /// When the root ends, and what signs under it.
+    pub fn authority_ends(&self, root: SystemTime, signer: SystemTime) {
+        let seconds = |end: SystemTime| end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.root_ends.set(seconds(root));
+        self.signer_ends.set(seconds(signer));
     }
 
     /// How many clients are connected.

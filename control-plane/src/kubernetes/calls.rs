@@ -20,6 +20,13 @@ pub struct Refused {
     error: Error,
 }
 
+impl Refused {
+    /// A call about something failed.
+    pub(crate) fn new(about: &'static str, error: Error) -> Self {
+        Self { about, why: line(&error), error }
+    }
+}
+
 /// Whether a call may succeed later: the API cannot be reached or has too much to do.
 pub(crate) fn is_away(error: &Error) -> bool {
     match error {
@@ -52,7 +59,7 @@ where
                     tracing::warn!("waiting for the Kubernetes API to read {about}: {}", line(&error));
                 }
             }
-            Err(error) => return Err(Refused { about, why: line(&error), error }),
+            Err(error) => return Err(Refused::new(about, error)),
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

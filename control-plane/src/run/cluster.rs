@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -10,9 +10,8 @@ use kube::{Api, Client, Config};
 use outrigger_base::lifecycle::exit::ExitError;
 use tokio::sync::watch;
 
-use super::Secrets;
 use super::options::ClusterOptions;
-use crate::ca::Authority;
+use crate::ca::place::Place;
 use crate::ca::secret::RootSecret;
 use crate::kubernetes::calls;
 use crate::kubernetes::names::{self, INJECTOR_WEBHOOK};
@@ -32,8 +31,6 @@ pub(super) struct Cluster {
     pub(super) client: Client,
     /// The namespace of the control plane.
     pub(super) namespace: Arc<str>,
-    /// The root key that all replicas share.
-    pub(super) root: RootSecret,
 }
 
 impl Cluster {
@@ -48,15 +45,17 @@ impl Cluster {
             ExitError::failure(format_args!("the Kubernetes API cannot be called: {error}"))
         })?;
         let namespace: Arc<str> = options.mesh_namespace.as_str().into();
-        let root = RootSecret::new(client.clone(), &namespace);
-        Ok(Self { client, namespace, root })
+        Ok(Self { client, namespace })
     }
 
-    /// The root key, made when there is none, and the API server's word for workloads.
-    pub(super) async fn open_secrets(&self) -> Result<Secrets, ExitError> {
-        let root = self.root.open(SystemTime::now()).await.map_err(ExitError::failure)?;
-        let verifier = Verifier::Cluster(Arc::new(Reviewer::new(self.client.clone())));
-        Ok(Secrets { authority: Arc::new(Authority::new(root)), verifier })
+    /// Where all replicas find the root key.
+    pub(super) fn root(&self) -> Place {
+        Place::Secret(Box::new(RootSecret::new(self.client.clone(), &self.namespace)))
+    }
+
+    /// The API server's word for workloads.
+    pub(super) fn verifier(&self) -> Verifier {
+        Verifier::Cluster(Arc::new(Reviewer::new(self.client.clone())))
     }
 
     /// What writes into the cluster, once this replica is elected to. `authorities` is what workloads trust, as PEM.

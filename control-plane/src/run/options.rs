@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
+use outrigger_base::flags::parse_duration;
 use outrigger_base::lifecycle::exit::ExitError;
 use outrigger_base::telemetry::logs::LogFormat;
 
-use crate::ca::serving;
+use crate::ca::files::Files;
+use crate::ca::{LONGEST_LIFE, Lifetimes, SHORTEST_LIFE, serving};
 use crate::injector::InjectorOptions;
 use crate::kubernetes::names::DEFAULT_NAMESPACE;
 use crate::source::kube::Scope;
+
+/// What --shortest-certificate-ttl may be at least: certificates end at whole seconds.
+const LEAST_LIFE: Duration = Duration::from_secs(5);
 
 /// Flags of the control plane. The configuration comes from a directory or from a cluster; one of both is needed.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,6 +34,9 @@ pub struct Options {
     /// Directory for the root key and other state, with --config [default: $XDG_STATE_HOME/outrigger or ~/.local/state/outrigger].
     #[arg(long, value_name = "DIR", env = "OUTRIGGER_DATA")]
     pub data: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "a flattened group has no help of its own")]
+    pub authority: AuthorityOptions,
     /// Address of discovery and certificates without TLS; callers from loopback need no token.
     #[arg(long, value_name = "ADDR:PORT", env = "OUTRIGGER_XDS", default_value = "127.0.0.1:15010")]
     pub xds: SocketAddr,
@@ -58,6 +67,29 @@ pub struct Options {
     /// Log level, or a list of target=level.
     #[arg(long, value_name = "FILTER", env = "OUTRIGGER_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
+}
+
+/// Flags of the certificate authority. Without a place of its own, it is made by the control plane itself.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct AuthorityOptions {
+    /// Certificate of the authority that signs, with the intermediates above it; watched for changes.
+    #[arg(long, value_name = "FILE", env = "OUTRIGGER_CA_CERT", requires = "ca_key")]
+    pub ca_cert: Option<PathBuf>,
+    /// Key of --ca-cert.
+    #[arg(long, value_name = "FILE", env = "OUTRIGGER_CA_KEY", requires = "ca_cert")]
+    pub ca_key: Option<PathBuf>,
+    /// Roots that workloads trust, the one above --ca-cert among them [default: the root in --ca-cert].
+    #[arg(long, value_name = "FILE", env = "OUTRIGGER_CA_BUNDLE", requires = "ca_cert")]
+    pub ca_bundle: Option<PathBuf>,
+    /// Directory with tls.crt, tls.key and ca.crt of the authority, as cert-manager writes them; watched for changes.
+    #[arg(long, value_name = "DIR", env = "OUTRIGGER_CA_DIR", conflicts_with = "ca_cert")]
+    pub ca_dir: Option<PathBuf>,
+    /// How long certificates of workloads live, 5m to 168h [default: 24h].
+    #[arg(long, value_name = "DURATION", env = "OUTRIGGER_CERTIFICATE_TTL", value_parser = parse_duration)]
+    pub certificate_ttl: Option<Duration>,
+    /// The least that --certificate-ttl may be; less than 5m is for tests.
+    #[arg(long, value_name = "DURATION", env = "OUTRIGGER_SHORTEST_CERTIFICATE_TTL", hide = true, value_parser = parse_duration)]
+    pub shortest_certificate_ttl: Option<Duration>,
 }
 
 /// Flags that say which cluster, and which part of it.
@@ -94,6 +126,31 @@ impl Default for ClusterOptions {
             mesh_namespace: DEFAULT_NAMESPACE.to_owned(),
             watch_namespaces: Vec::new(),
             namespace_selector: Vec::new(),
+        }
+    }
+}
+
+impl AuthorityOptions {
+    /// The files of an authority that was given.
+    pub(super) fn files(&self) -> Option<Files> {
+        match (&self.ca_dir, &self.ca_cert, &self.ca_key) {
+            (Some(directory), _, _) => Some(Files::of_directory(directory)),
+            (None, Some(certificate), Some(key)) => {
+                Some(Files::named(certificate.clone(), key.clone(), self.ca_bundle.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// How long certificates live.
+    pub(super) fn lifetimes(&self) -> Result<Lifetimes, ExitError> {
+        let shortest = self.shortest_certificate_ttl.unwrap_or(SHORTEST_LIFE).clamp(LEAST_LIFE, LONGEST_LIFE);
+        let longest = self.certificate_ttl.unwrap_or(Lifetimes::default().longest);
+        match (shortest..=LONGEST_LIFE).contains(&longest) {
+            true => Ok(Lifetimes { shortest, longest }),
+            false => Err(ExitError::usage(format_args!(
+                "--certificate-ttl is {longest:?}; certificates live 5m to 168h (7 days), and 24h is usual"
+            ))),
         }
     }
 }
@@ -182,6 +239,34 @@ mod tests {
         assert_eq!((options.http.to_string().as_str(), options.tls_name.len()), ("127.0.0.1:15014", 2));
         assert_eq!((options.webhook, options.cluster.mesh_namespace.as_str()), (None, DEFAULT_NAMESPACE));
         assert_eq!(options.origin().unwrap(), Origin::Directory("mesh".into()));
+    }
+
+    #[test]
+    fn an_authority_is_given_by_a_directory_or_by_its_files() {
+        let given = |flags: &[&str]| Cli::try_parse_from(["run"].iter().chain(flags));
+        let files = |flags: &[&str]| given(flags).unwrap().options.authority.files();
+        assert_eq!(files(&[]), None);
+        assert_eq!(files(&["--ca-dir", "ca"]), Some(Files::of_directory("ca".as_ref())));
+        let named = Files::named("c".into(), "k".into(), Some("b".into()));
+        assert_eq!(files(&["--ca-cert", "c", "--ca-key", "k", "--ca-bundle", "b"]), Some(named));
+        for bad in [&["--ca-cert", "c"][..], &["--ca-key", "k"], &["--ca-bundle", "b"]] {
+            assert!(given(bad).is_err(), "{bad:?}");
+        }
+        assert!(given(&["--ca-dir", "d", "--ca-cert", "c", "--ca-key", "k"]).is_err());
+    }
+
+    #[test]
+    fn certificates_live_five_minutes_to_seven_days() {
+        let lives =
+            |flags: &[&str]| options(flags).authority.lifetimes().map(|lives| lives.longest.as_secs());
+        assert_eq!(lives(&[]).unwrap(), 24 * 3600);
+        assert_eq!(lives(&["--certificate-ttl", "5m"]).unwrap(), 300);
+        assert_eq!(lives(&["--certificate-ttl", "168h"]).unwrap(), 7 * 24 * 3600);
+        for bad in ["4m59s", "168h1s", "0s"] {
+            let error = lives(&["--certificate-ttl", bad]).unwrap_err();
+            assert!(error.to_string().contains("--certificate-ttl") && error.code() == 2, "{bad}: {error}");
+        }
+        assert_eq!(lives(&["--certificate-ttl", "30s", "--shortest-certificate-ttl", "30s"]).unwrap(), 30);
     }
 
     #[test]

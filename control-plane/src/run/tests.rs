@@ -48,6 +48,7 @@ fn options(home: &Path) -> Options {
         config: Some(home.join("config")),
         kubernetes: false,
         cluster: ClusterOptions::default(),
+        authority: AuthorityOptions::default(),
         data: Some(home.join("data")),
         xds: free,
         xds_tls: Some(free),

@@ -1,8 +1,12 @@
 //! The Secret with the root, made, shared, exchanged and broken.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ca::place::{Place, SECRET_INTERVAL};
+use crate::ca::{Authority, Lifetimes};
 use crate::kubernetes::fake_cluster::FakeCluster;
 
 fn mesh() -> Arc<str> {
@@ -92,10 +96,10 @@ async fn a_broken_secret_is_refused_with_its_name_its_key_and_the_fix() {
 #[tokio::test(start_paused = true)]
 async fn another_root_is_taken_over_and_a_broken_or_lost_one_is_not() {
     let (now, api) = (SystemTime::now(), FakeCluster::new());
-    let authority = Arc::new(Authority::new(secret(&api).open(now).await.unwrap()));
+    let authority = Arc::new(Authority::new(secret(&api).open(now).await.unwrap(), Lifetimes::default()));
     let first = authority.root().pem().to_owned();
-    let following = tokio::spawn(secret(&api).follow(authority.clone()));
-    let look = || tokio::time::sleep(LOOK_AGAIN + Duration::from_secs(1));
+    let following = tokio::spawn(Place::Secret(Box::new(secret(&api))).follow(authority.clone()));
+    let look = || tokio::time::sleep(SECRET_INTERVAL + Duration::from_secs(1));
     let other = made();
     api.put(holding(&other.certificate, "garbage", None));
     look().await;
