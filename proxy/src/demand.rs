@@ -159,6 +159,7 @@ pub(crate) fn with_place(snapshot: &Snapshot, name: DestinationName) -> (Snapsho
         generation: snapshot.generation + 1,
         inbound: snapshot.inbound.clone(),
         guard: snapshot.guard.clone(),
+        protection: snapshot.protection.clone(),
         mesh: snapshot.mesh.clone(),
         destinations: snapshot.destinations.clone(),
         names: snapshot.names.clone(),

@@ -34,7 +34,7 @@ pub(crate) use filters::{Matched, filter_chosen, filter_request, limit_inbound, 
 pub(crate) use forward::{Arrived, Outgoing, send};
 pub(crate) use headers::apply;
 pub(crate) use hygiene::{
-    BodyLength, FORWARDED_CLIENT_CERT, Fields, check_request, check_response, fit_version,
+    BodyLength, Checked, FORWARDED_CLIENT_CERT, Fields, check_request, check_response, fit_version,
 };
 pub(crate) use session::Session;
 pub(crate) use trace::{TRACEPARENT, keep_or_start};

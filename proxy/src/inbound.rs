@@ -12,8 +12,10 @@ use outrigger_model::policy::ConnectionPolicy;
 use tokio::time::Instant;
 
 use crate::http::{
-    self, Arrived, Body, BodyLength, Connection, DownstreamSecurity, Exchange, Fields, Outgoing, Stop,
+    self, Arrived, Body, BodyLength, Checked, Connection, DownstreamSecurity, Exchange, Fields, Outgoing,
+    Stop,
 };
+use crate::protection::{Asked, authorize};
 use crate::reason::{Reason, Refusal};
 use crate::telemetry::Way;
 use crate::upstream::{Message, Security, Target};
@@ -61,12 +63,18 @@ async fn stages(
     worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, fields, rng));
     exchange.record.traced(|| parts.headers.get(http::TRACEPARENT));
 
-    // 4. How much may come in.
+    // 4. Who may ask for it.
+    if let Some(protection) = exchange.snapshot.protection.clone() {
+        authorize(exchange, &protection, &parts)?;
+    }
+
+    // 5. How much may come in.
     if let Some(guard) = exchange.snapshot.guard.clone() {
         http::limit_inbound(exchange, &guard, &parts)?;
     }
 
-    // 5. To the application, in the version the request came in.
+    // 6. To the application, in the version the request came in.
+    let kept = (asked != Checked::Plain).then(|| Asked::of(&parts));
     let version = exchange.connection.version;
     http::fit_version(&mut parts, version, &worker.shared.workload, BodyLength::of(&body));
     let deadline = deadline(exchange, &mut parts, fields)?;
@@ -78,13 +86,13 @@ async fn stages(
     let sent = http::within_time((&worker.alarms, deadline), http::send(&worker, &to, &mut message)).await;
     let response = sent.map_err(|failed| at_workload(exchange, failed.reason))?;
 
-    // 6. What goes back. Only proxies say why they answered themselves.
+    // 7. What goes back. Only proxies say why they answered themselves.
     let mut arrived = Arrived { response, lease: None };
     let fields = http::check_response(&mut arrived.response, &asked)?;
     if fields.have(Fields::SAID_BY_PROXIES) {
         arrived.response.headers_mut().remove(http::REASON);
     }
-    Ok(http::Answered { arrived, downstream, asked, deadline })
+    Ok(http::Answered { arrived, downstream, asked, kept, deadline })
 }
 
 /// When the caller stops waiting: from then on the application works for nobody. It is told what is left, to pass it on.
@@ -100,17 +108,17 @@ fn deadline(exchange: &Exchange, parts: &mut Parts, fields: Fields) -> Result<Op
     Ok(Some(deadline))
 }
 
-/// Strict lets mutual TLS in only; so does a proxy that has not heard yet what applies.
+/// Strict lets mutual TLS in only; a proxy that has not heard yet what applies lets nobody in.
 fn admit(exchange: &Exchange) -> Result<(), Refusal> {
-    let permissive =
-        exchange.snapshot.inbound.as_ref().is_some_and(|inbound| inbound.mtls == MtlsMode::Permissive);
-    match exchange.connection.downstream.security {
-        DownstreamSecurity::Plaintext if !permissive => Err(at_workload(exchange, Reason::Unauthenticated)),
-        _ => Ok(()),
+    let mode = exchange.snapshot.inbound.as_ref().map(|inbound| inbound.mtls);
+    match (mode, &exchange.connection.downstream.security) {
+        (Some(MtlsMode::Permissive), _) | (Some(MtlsMode::Strict), DownstreamSecurity::Mtls(_)) => Ok(()),
+        (Some(MtlsMode::Strict), DownstreamSecurity::Plaintext) | (None, _) => {
+            Err(at_workload(exchange, Reason::Unauthenticated))
+        }
     }
 }
 
 fn at_workload(exchange: &Exchange, reason: Reason) -> Refusal {
-    let shared = &exchange.connection.worker.shared;
-    Refusal { reason, object: format!("Workload/{}/{}", shared.namespace, shared.workload).into() }
+    Refusal { reason, object: exchange.connection.worker.shared.as_object() }
 }

@@ -9,6 +9,8 @@ pub mod accept;
 pub mod sniff;
 pub mod http;
 pub mod opaque;
+pub mod protection;
+pub mod authorization;
 pub mod jwt;
 pub mod limit;
 pub mod upstream;

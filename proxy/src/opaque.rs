@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_base::tls::Alpn;
-use outrigger_model::identity::SpiffeId;
 use outrigger_model::policy::{ConnectionPolicy, HashOn};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -15,7 +14,8 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::http::hash_address;
-use crate::reason::{Reason, Seen};
+use crate::protection::{self, Arrival, Lasting};
+use crate::reason::{Reason, Refusal, Seen};
 use crate::snapshot::OpaqueRoute;
 use crate::telemetry::{Protection, TcpLabels, TcpRecord, Way};
 use crate::upstream::{
@@ -161,56 +161,64 @@ pub(crate) async fn pass_through(
     downstream: TcpStream,
     to: SocketAddr,
 ) -> io::Result<()> {
-    plaintext(worker, downstream, to, TcpLabels { way: Way::Outbound, ..NOBODY }).await
+    let mut record = TcpRecord::open(&worker, TcpLabels { way: Way::Outbound, ..NOBODY });
+    let upstream = reach(to, &mut record).await?;
+    relay_tcp(&worker.carriers, downstream, upstream, &record).await
 }
 
 /// To the local application, from somebody unknown.
 pub(crate) async fn inbound_plaintext(
     worker: Rc<Worker>,
     downstream: TcpStream,
+    arrival: Arrival,
     application: SocketAddr,
 ) -> io::Result<()> {
-    if is_closed(&worker) {
-        refuse(&worker, Way::Inbound, Reason::Unauthenticated);
-        return Ok(());
-    }
-    plaintext(worker, downstream, application, NOBODY).await
+    let mut record = TcpRecord::open(&worker, NOBODY);
+    let Some(mut lasting) = let_in(&worker, arrival, &mut record) else { return Ok(()) };
+    let upstream = reach(application, &mut record).await?;
+    let ended = while_let_in(relay_tcp(&worker.carriers, downstream, upstream, &record), &mut lasting).await;
+    settle(ended, &mut record)
 }
 
-/// Whether a policy that cannot be applied holds here: what it would look at cannot be told from bytes either.
-fn is_closed(worker: &Worker) -> bool {
-    worker.snapshot().guard.as_ref().is_some_and(|guard| guard.closed_by.is_some())
-}
-
-/// To the local application. `peer` is who was verified by mutual TLS.
+/// To the local application, from somebody who was verified by mutual TLS.
 pub(crate) async fn inbound<I>(
     worker: Rc<Worker>,
     downstream: I,
-    peer: SpiffeId,
+    arrival: Arrival,
     application: SocketAddr,
 ) -> io::Result<()>
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    if is_closed(&worker) {
-        refuse(&worker, Way::Inbound, Reason::Unauthenticated);
-        return Ok(());
-    }
-    let peer = worker.shared.telemetry.peer_label(&peer);
+    let peer = arrival.identity.as_ref().map_or(0, |peer| worker.shared.telemetry.peer_label(peer));
     let mut record = TcpRecord::open(&worker, TcpLabels { protection: Protection::Mtls, peer, ..NOBODY });
+    let Some(mut lasting) = let_in(&worker, arrival, &mut record) else { return Ok(()) };
     let upstream = reach(application, &mut record).await?;
-    relay(&worker.carriers, downstream, upstream, &record).await
+    let ended = while_let_in(relay(&worker.carriers, downstream, upstream, &record), &mut lasting).await;
+    settle(ended, &mut record)
 }
 
-async fn plaintext(
-    worker: Rc<Worker>,
-    downstream: TcpStream,
-    to: SocketAddr,
-    labels: TcpLabels,
-) -> io::Result<()> {
-    let mut record = TcpRecord::open(&worker, labels);
-    let upstream = reach(to, &mut record).await?;
-    relay_tcp(&worker.carriers, downstream, upstream, &record).await
+/// `None` when it is refused, which is recorded.
+fn let_in(worker: &Rc<Worker>, arrival: Arrival, record: &mut TcpRecord) -> Option<Lasting> {
+    protection::let_in(worker, arrival).map_err(|refusal| record.reason(refusal.reason)).ok()
+}
+
+/// Relays as long as what is in force lets the connection in.
+async fn while_let_in(
+    relaying: impl Future<Output = io::Result<()>>,
+    lasting: &mut Lasting,
+) -> Result<io::Result<()>, Refusal> {
+    tokio::select! {
+        relayed = relaying => Ok(relayed),
+        refusal = lasting.withdrawn() => Err(refusal),
+    }
+}
+
+fn settle(ended: Result<io::Result<()>, Refusal>, record: &mut TcpRecord) -> io::Result<()> {
+    ended.unwrap_or_else(|refusal| {
+        record.reason(refusal.reason);
+        Ok(())
+    })
 }
 
 async fn reach(to: SocketAddr, record: &mut TcpRecord) -> io::Result<TcpStream> {

@@ -95,7 +95,7 @@ async fn stages(
     }
     http::apply(&backend.response_headers, arrived.response.headers_mut());
     http::apply(&route.response_headers, arrived.response.headers_mut());
-    Ok(http::Answered { arrived, downstream, asked, deadline })
+    Ok(http::Answered { arrived, downstream, asked, kept: None, deadline })
 }
 
 /// The destination, once the control plane has said what it is. A request does not wait longer than the demand does.

@@ -16,6 +16,7 @@ use outrigger_model::route::{HeaderChanges, RouteMatch};
 use outrigger_model::session::SessionAffinity;
 
 use crate::limit::{self, GlobalLimit, RateLimiter};
+use crate::protection::Protection;
 use crate::telemetry::MirrorMeters;
 use crate::upstream::Cluster;
 
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub inbound: Option<Arc<Inbound>>,
     /// What stands before the local application; `None` for most workloads.
     pub guard: Option<Arc<limit::Inbound>>,
+    /// Who may call; `None` is anybody whom mutual TLS lets in.
+    pub protection: Option<Arc<Protection>>,
     /// What the whole mesh agrees on.
     pub mesh: Arc<MeshSettings>,
     /// By [`DestinationId`]; `None` where a destination was dropped as idle.
@@ -213,6 +216,7 @@ impl Snapshot {
             generation: 0,
             inbound: None,
             guard: None,
+            protection: None,
             mesh: Arc::default(),
             destinations: Vec::new(),
             names: HashMap::default(),

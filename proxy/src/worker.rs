@@ -65,6 +65,13 @@ impl Drains {
     }
 }
 
+impl Shared {
+    /// This workload as an object of the configuration: what a refusal names that no other object is concerned with.
+    pub(crate) fn as_object(&self) -> Arc<str> {
+        format!("Workload/{}/{}", self.namespace, self.workload).into()
+    }
+}
+
 /// The state of one worker thread.
 pub struct Worker {
     /// Its number, from 0.

@@ -15,6 +15,7 @@ fn proxy() -> Vec<MetricSpec> {
     let registry = Registry::new();
     registry.declare(outrigger_proxy::telemetry::METRICS);
     registry.declare(outrigger_proxy::limit::METRICS);
+    registry.declare(outrigger_proxy::protection::METRICS);
     registry.declare(outrigger_proxy::upstream::METRICS);
     registry.declare(outrigger_proxy::xds::METRICS);
     registry.declare(outrigger_proxy::certificates::METRICS);

@@ -21,6 +21,7 @@ use tracing::warn;
 use super::peek::{self, DETECT_WITHIN, FIRST_BYTES_WITHIN};
 use crate::http::{self, Direction, Downstream, DownstreamSecurity, Held};
 use crate::opaque;
+use crate::protection::Arrival;
 use crate::reason::Reason;
 use crate::sniff::{InboundTls, SNIFF_BYTES, Sniffed, inbound_tls, sniff};
 use crate::telemetry::Way;
@@ -115,7 +116,11 @@ async fn plaintext(
                 "plaintext refused: this workload takes mutual TLS only");
             Ok(())
         }
-        None => Box::pin(opaque::inbound_plaintext(worker, accepted.stream, accepted.application)).await,
+        None => {
+            let Accepted { stream, peer, local, application, held: _held } = accepted;
+            let arrival = Arrival { identity: None, peer, local };
+            Box::pin(opaque::inbound_plaintext(worker, stream, arrival, application)).await
+        }
     }
 }
 
@@ -164,7 +169,10 @@ async fn serve(
     let version = match agreed {
         Some(Alpn::Http1) => HttpVersion::Http1,
         Some(Alpn::H2) => HttpVersion::Http2,
-        Some(Alpn::Tcp) => return Box::pin(opaque::inbound(worker, tls, identity, place.application)).await,
+        Some(Alpn::Tcp) => {
+            let arrival = place.arrival(identity);
+            return Box::pin(opaque::inbound(worker, tls, arrival, place.application)).await;
+        }
         None => {
             let prefix = first_bytes(&mut tls).await?;
             let sniffed = sniff(&prefix);
@@ -175,7 +183,10 @@ async fn serve(
                     http::serve(worker, Box::new(inside), version, downstream);
                     Ok(())
                 }
-                None => opaque::inbound(worker, inside, identity, place.application).await,
+                None => {
+                    let arrival = place.arrival(identity);
+                    opaque::inbound(worker, inside, arrival, place.application).await
+                }
             };
         }
     };
@@ -184,6 +195,10 @@ async fn serve(
 }
 
 impl Place {
+    fn arrival(&self, identity: SpiffeId) -> Arrival {
+        Arrival { identity: Some(identity), peer: self.peer, local: self.local }
+    }
+
     fn downstream(self, security: DownstreamSecurity) -> Downstream {
         Downstream {
             peer: self.peer,

@@ -9,6 +9,7 @@ use crate::snapshot::{
     Action, Backend, Destination, Forward, Handling, OpaqueRoute, OpaqueRoutes, Route, Routes, Snapshot,
 };
 
+mod authorization;
 mod filters;
 
 pub(super) fn snapshot(snapshot: &Snapshot) -> Value {
@@ -36,6 +37,7 @@ fn inbound(inbound: &Inbound) -> Value {
             MtlsMode::Permissive => "Permissive",
         },
         "ports": inbound.ports.iter().map(port).collect::<Vec<_>>(),
+        "authorization": inbound.authorization.as_deref().map(authorization::authorization),
     })
 }
 

@@ -1,5 +1,6 @@
 //! One downstream connection that speaks HTTP, and the clock that ends it when nothing sensible comes.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use super::refused;
 use crate::demand::InUse;
+use crate::protection::Known;
 use crate::reason::Reason;
 use crate::snapshot::DestinationId;
 use crate::telemetry::{Protection, Way};
@@ -90,6 +92,8 @@ pub(crate) struct Connection {
     pub(crate) version: HttpVersion,
     pub(crate) peer_label: u32,
     pub(crate) service_label: u32,
+    /// What its caller may do; `None` until a request asks under a policy.
+    pub(crate) known: RefCell<Option<Box<Known>>>,
     pub(super) clock: Arc<Clock>,
 }
 
@@ -143,6 +147,7 @@ impl Connection {
             version,
             peer_label,
             service_label,
+            known: RefCell::default(),
             clock: Arc::new(Clock::new(version)),
         })
     }

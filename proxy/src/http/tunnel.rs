@@ -13,6 +13,8 @@ use super::exchange::Exchange;
 use super::forward::Arrived;
 use super::hygiene::{Checked, switch_to};
 use crate::opaque::{Count, relay};
+use crate::protection::{Arrival, Asked, Lasting};
+use crate::reason::Refusal;
 use crate::upstream::{Received, Switching};
 use crate::worker::Worker;
 
@@ -22,6 +24,8 @@ pub(crate) struct Answered {
     /// The client's side of a switch it asked for.
     pub(crate) downstream: Option<OnUpgrade>,
     pub(crate) asked: Checked,
+    /// What an inbound request asked for that may open a tunnel.
+    pub(crate) kept: Option<Box<Asked>>,
     /// When the whole response must be over.
     pub(crate) deadline: Option<Instant>,
 }
@@ -38,9 +42,11 @@ pub(crate) fn prepare_switch<B>(request: &mut Request<B>, asked: &Checked) -> Op
 
 /// The response for the client.
 pub(crate) fn finish(exchange: Exchange, answered: Answered) -> Response<Body> {
-    let Answered { arrived, downstream, asked, deadline } = answered;
+    let Answered { arrived, downstream, asked, kept, deadline } = answered;
     match downstream {
-        Some(downstream) if opens(arrived.response.status(), &asked) => open(exchange, arrived, downstream),
+        Some(downstream) if opens(arrived.response.status(), &asked) => {
+            open(exchange, arrived, (downstream, kept))
+        }
         _ => exchange.respond(arrived, deadline),
     }
 }
@@ -54,24 +60,45 @@ fn opens(status: StatusCode, asked: &Checked) -> bool {
 }
 
 /// Answers the client and carries the tunnel on this worker until it ends.
-fn open(mut exchange: Exchange, arrived: Arrived, downstream: OnUpgrade) -> Response<Body> {
+fn open(
+    mut exchange: Exchange,
+    arrived: Arrived,
+    (downstream, kept): (OnUpgrade, Option<Box<Asked>>),
+) -> Response<Body> {
     let (parts, received) = arrived.response.into_parts();
     exchange.record.status(parts.status);
     let mut answer = Response::from_parts(parts, Body::Empty);
     let upstream = Received::switch(received, answer.extensions_mut());
     let guard = exchange.connection.drain().guard();
     let worker = exchange.connection.worker.clone();
+    let lasting = kept.map(|asked| {
+        let arrival = Arrival::of(&exchange.connection.downstream);
+        Lasting::new(worker.clone(), arrival, Some(asked), &exchange.snapshot)
+    });
     let (mut record, ended) = exchange.into_tunnel();
     let held = (arrived.lease, ended, guard);
     tokio::task::spawn_local(async move {
         let bytes = Bytes::default();
-        if let Err(error) = carry(&worker, (downstream, upstream), &bytes).await {
-            debug!(%error, "the tunnel ended with an error");
+        tokio::select! {
+            carried = carry(&worker, (downstream, upstream), &bytes) => {
+                if let Err(error) = carried {
+                    debug!(%error, "the tunnel ended with an error");
+                }
+            }
+            refusal = withdrawn(lasting) => record.reason(refusal.reason),
         }
         record.add_bytes(usize::try_from(bytes.0.get()).unwrap_or(usize::MAX));
         drop(held);
     });
     answer
+}
+
+/// Resolves when the request that opened a tunnel would not be let in any more. Outbound ones are never withdrawn.
+async fn withdrawn(lasting: Option<Lasting>) -> Refusal {
+    match lasting {
+        Some(mut lasting) => lasting.withdrawn().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Bytes towards the client.

@@ -36,6 +36,9 @@ pub(super) struct Line<'a> {
     pub(super) attempts: u32,
     pub(super) security: &'static str,
     pub(super) trace_id: &'a str,
+    /// Policies with the action Audit that matched, with commas between them.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub(super) audit: &'a str,
 }
 
 #[derive(Serialize)]
@@ -84,6 +87,9 @@ fn text(time: &str, line: &Line<'_>) -> Vec<u8> {
     if let Some(reason) = line.reason {
         let _ = write!(text, " reason={reason}");
     }
+    if !line.audit.is_empty() {
+        let _ = write!(text, " audit={}", line.audit);
+    }
     text.push('\n');
     text.into_bytes()
 }
@@ -121,6 +127,7 @@ mod tests {
             attempts: 1,
             security: "mtls",
             trace_id: "",
+            audit: "",
         }
     }
 

@@ -74,6 +74,7 @@ struct LineFields {
     uri: Uri,
     authority: Box<str>,
     trace_id: Box<str>,
+    audit: String,
     downstream: SocketAddr,
     format: AccessLogFormat,
     upstream: Option<SocketAddr>,
@@ -131,6 +132,7 @@ impl RequestRecord {
             uri: line.uri.clone(),
             authority: line.authority.into(),
             trace_id: Box::default(),
+            audit: String::new(),
             downstream: line.downstream,
             format: line.format,
             upstream: None,
@@ -144,6 +146,16 @@ impl RequestRecord {
         if let Some(line) = &mut self.line {
             let id = traceparent().and_then(|value| value.to_str().ok()).and_then(|text| text.get(3..35));
             line.trace_id = id.unwrap_or_default().into();
+        }
+    }
+
+    /// A policy that only records has matched the request: the access log says so.
+    pub fn audited(&mut self, policy: &str) {
+        if let Some(line) = &mut self.line {
+            if !line.audit.is_empty() {
+                line.audit.push(',');
+            }
+            line.audit.push_str(policy);
         }
     }
 
@@ -243,6 +255,7 @@ impl RequestRecord {
             attempts: fields.attempts,
             security: self.key.protection.word(),
             trace_id: &fields.trace_id,
+            audit: &fields.audit,
         };
         access_log::write(&telemetry.access_log, format, &line);
     }

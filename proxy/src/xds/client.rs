@@ -355,9 +355,15 @@ impl Client {
                 names.remove(&destination.name);
             }
         }
-        let (inbound, guard, mesh) = (before.inbound.clone(), before.guard.clone(), before.mesh.clone());
-        let generation = before.generation + 1;
-        let next = Snapshot { generation, inbound, guard, mesh, destinations, names };
+        let next = Snapshot {
+            generation: before.generation + 1,
+            inbound: before.inbound.clone(),
+            guard: before.guard.clone(),
+            protection: before.protection.clone(),
+            mesh: before.mesh.clone(),
+            destinations,
+            names,
+        };
         self.is_stale = true;
         self.publish(next);
         gone.into_iter().for_each(|id| self.linker.forget(id));

@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use outrigger_model::cluster::{Cluster as ClusterConfig, Discovery};
 use outrigger_model::endpoint::{Endpoints, Locality};
+use outrigger_model::inbound::Inbound;
 use outrigger_model::listener::Listener;
 use outrigger_model::route::RouteConfig;
 use tokio::time::Instant;
 
 use super::held::{Held, Known, opaque_clusters, route_clusters};
 use crate::limit::Limits;
+use crate::protection::Protection;
 use crate::snapshot::{Destination, DestinationId, Handling, OpaqueRoutes, Routes, Snapshot};
 use crate::telemetry::Telemetry;
 use crate::upstream::Cluster;
@@ -123,8 +125,9 @@ impl Linker {
                 .and_then(|inbound| self.limits.inbound(inbound, Instant::now(), telemetry.registry())),
         };
         self.limits.forget_unused();
+        let protection = protection(inbound.as_deref(), previous, telemetry);
         let (generation, names) = (previous.generation + 1, previous.names.clone());
-        Some(Snapshot { generation, inbound, guard, mesh, destinations, names })
+        Some(Snapshot { generation, inbound, guard, protection, mesh, destinations, names })
     }
 
     /// A proxy that was not told where it runs takes the control plane's word, once: a workload does not move. The
@@ -321,6 +324,19 @@ impl Linker {
         });
         let used: BTreeSet<&Arc<str>> = sides.collect();
         self.clusters.retain(|name, _| used.contains(name));
+    }
+}
+
+/// Who may call: what was in force stays, with what connections know of it, while nothing of it changes.
+fn protection(
+    inbound: Option<&Inbound>,
+    previous: &Snapshot,
+    telemetry: &Telemetry,
+) -> Option<Arc<Protection>> {
+    let inbound = inbound?;
+    match &previous.inbound {
+        Some(before) if Protection::is_same(before, inbound) => previous.protection.clone(),
+        _ => Protection::new(inbound, telemetry.registry()).map(Arc::new),
     }
 }
 

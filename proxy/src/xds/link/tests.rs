@@ -1,5 +1,6 @@
 //! What is linked when: incomplete is pending, a change keeps the old, what did not change keeps its pointers.
 
+use outrigger_model::authorization::{Authorization, AuthorizationAction, AuthorizationPolicy};
 use outrigger_model::inbound::{Inbound, MtlsMode};
 use outrigger_model::resource::{Resource, ResourceType};
 use tokio::time::Instant;
@@ -273,4 +274,30 @@ async fn inbound_and_mesh_settings_are_taken_and_a_removal_fails_closed() {
     assert!(world.snapshot.inbound.is_some());
     world.remove(ResourceType::Listener, "inbound");
     assert!(world.snapshot.inbound.is_none());
+}
+
+#[tokio::test]
+async fn who_may_call_is_kept_until_it_changes() {
+    let mut world = World::new();
+    world.hold(&[inbound(MtlsMode::Strict)]);
+    assert!(world.snapshot.protection.is_none());
+    let guarded = |mtls, policies: usize| {
+        let policy = AuthorizationPolicy {
+            name: "AuthorizationPolicy/shop/p".into(),
+            action: AuthorizationAction::Deny,
+            rules: Vec::new(),
+        };
+        let authorization = Authorization { policies: vec![policy; policies] };
+        Resource::Inbound(Inbound { authorization: Some(Box::new(authorization)), ..Inbound::plain(mtls) })
+    };
+    world.hold(&[guarded(MtlsMode::Strict, 1)]);
+    let first = world.snapshot.protection.clone().unwrap();
+    world.hold(&[guarded(MtlsMode::Permissive, 1)]);
+    assert!(Arc::ptr_eq(&first, world.snapshot.protection.as_ref().unwrap()), "nothing of it has changed");
+    world.hold(&[guarded(MtlsMode::Permissive, 2)]);
+    assert!(!Arc::ptr_eq(&first, world.snapshot.protection.as_ref().unwrap()));
+    world.reject(ResourceType::Listener, "inbound");
+    assert!(world.snapshot.protection.is_some());
+    world.hold(&[inbound(MtlsMode::Permissive)]);
+    assert!(world.snapshot.protection.is_none());
 }
