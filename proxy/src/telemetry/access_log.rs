@@ -12,6 +12,11 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub(super) struct Line<'a> {
     pub(super) direction: &'static str,
+    /// Whose sidecar writes.
+    pub(super) workload: &'a str,
+    pub(super) namespace: &'a str,
+    /// The Service that was asked for, as `reviews.shop`; empty when it is not known.
+    pub(super) service: &'a str,
     pub(super) method: &'a str,
     pub(super) path: &'a str,
     pub(super) authority: &'a str,
@@ -110,6 +115,9 @@ mod tests {
     fn line() -> Line<'static> {
         Line {
             direction: "outbound",
+            workload: "web-1",
+            namespace: "shop",
+            service: "reviews.shop",
             method: "GET",
             path: "/a\"b",
             authority: "reviews.shop:9080",
@@ -136,6 +144,7 @@ mod tests {
         let bytes = json("2026-01-01T00:00:00.000Z".into(), &line());
         let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(value["reason"], "no_endpoint");
+        assert_eq!((&value["workload"], &value["service"]), (&"web-1".into(), &"reviews.shop".into()));
         assert_eq!(value["route.name"], "HTTPRoute/shop/reviews");
         assert_eq!(value["path"], "/a\"b");
         assert_eq!(bytes.iter().filter(|b| **b == b'\n').count(), 1);

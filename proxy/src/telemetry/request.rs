@@ -12,7 +12,7 @@ use outrigger_model::inbound::AccessLogFormat;
 use tokio::time::Instant;
 
 use super::access_log::{self, Line};
-use super::labels::Parties;
+use super::labels::{Name, Parties};
 use super::{Protection, Telemetry, Way, milliseconds};
 use crate::reason::Reason;
 use crate::worker::Worker;
@@ -236,8 +236,12 @@ impl RequestRecord {
         let telemetry = &self.worker.shared.telemetry;
         let other = if self.key.way == Way::Inbound { self.key.peer } else { self.key.endpoint };
         let (other, route) = (telemetry.name(other), telemetry.name(self.key.route));
+        let (me, service) = (telemetry.me(), telemetry.name(self.key.service));
         let line = Line {
             direction: self.key.way.word(),
+            workload: &me.name,
+            namespace: &me.namespace,
+            service: &service_word(&service),
             method: fields.method.as_str(),
             path: fields.uri.path(),
             authority: &fields.authority,
@@ -275,6 +279,14 @@ impl Key {
             ("security", self.protection.word().into()),
         ]);
         labels
+    }
+}
+
+/// A Service as clients write it; empty when it is not known.
+fn service_word(service: &Name) -> String {
+    match service.namespace.is_empty() {
+        true => service.name.to_string(),
+        false => format!("{}.{}", service.name, service.namespace),
     }
 }
 
