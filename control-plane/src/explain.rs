@@ -19,6 +19,7 @@ use crate::world::World;
 
 mod backends;
 mod outcome;
+pub mod receiving;
 mod words;
 
 pub use backends::{Backend, Settings};

@@ -39,8 +39,3 @@ pub enum SourceError {
     #[error("the Kubernetes API is not watched any more; this is a defect of the control plane")]
     WatchEnded,
 }
-
-/// Says of a problem that it took nothing away.
-fn stays_in_force(problem: &mut Problem) {
-    problem.message.push_str("; what was read before stays in force");
-}

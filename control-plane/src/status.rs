@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::world::{Held, World};
 
+mod authorization_policies;
 mod inbound_policies;
 mod journal;
 mod json;
@@ -104,6 +105,9 @@ fn findings(world: &World) -> Vec<ObjectStatus> {
             Object::InboundPolicy(policy) => {
                 statuses.extend(inbound_policies::statuses(world, held, policy));
             }
+            Object::AuthorizationPolicy(policy) => {
+                statuses.extend(authorization_policies::statuses(world, held, policy));
+            }
             Object::Service(service) => statuses.push(services::service(world, held, service)),
             Object::ExternalService(external) => statuses.push(services::external(world, held, external)),
             Object::EndpointSlice(slice) => statuses.extend(services::slice(world, held, slice)),
@@ -131,7 +135,10 @@ fn take_in(statuses: &mut Vec<ObjectStatus>, world: &World, object: &ObjectRef, 
         statuses.push(verdict.done());
     }
     for status in statuses.iter_mut().filter(|status| status.object == *object) {
-        let dropped = matches!(problem.effect, Effect::ObjectDropped | Effect::DocumentDropped);
+        let dropped = match problem.effect {
+            Effect::ObjectDropped | Effect::DocumentDropped | Effect::StandIn => true,
+            Effect::RuleDropped(_) | Effect::FieldIgnored => false,
+        };
         let generation = held.map_or(0, |held| held.object.meta().generation);
         let message = match problem.field.is_empty() {
             true => problem.message.clone(),

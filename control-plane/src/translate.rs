@@ -13,6 +13,7 @@ use outrigger_resources::Object;
 
 mod annotated;
 mod attached;
+mod authorization;
 mod backend;
 mod cluster;
 mod endpoints;
@@ -36,10 +37,13 @@ mod target;
 mod upstream_tls;
 
 pub(crate) use attached::{has_rules, means, routes_on, suits};
+pub(crate) use authorization::is_about_the_mesh;
 pub(crate) use backend::cluster as backend_cluster;
 pub(crate) use endpoints::has_any as has_endpoints;
 pub(crate) use filters::Applied;
+pub(crate) use inbound::inbound as inbound_of;
 pub(crate) use inbound_policy::{InboundSection, inbound_policies, inbound_policy};
+pub(crate) use listener::declared_or_opaque;
 pub(crate) use member::Member;
 pub(crate) use opaque::taken_names;
 pub(crate) use policy::{

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use http::HeaderName;
+use ipnet::IpNet;
 
 /// The policies about one workload.
 ///
@@ -154,6 +155,13 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+impl From<IpNet> for Network {
+    /// The network without bits behind its prefix.
+    fn from(network: IpNet) -> Self {
+        Self { address: network.network(), prefix: network.prefix_len() }
     }
 }
 

@@ -1,6 +1,5 @@
 //! An InboundPolicy: how a workload receives traffic. What is absent stays as a less specific policy, or the mesh, has it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -11,6 +10,8 @@ use crate::mesh_config::Mtls;
 use crate::object::Meta;
 use crate::route::TargetRef;
 use crate::route_policy::{LimitKey, LocalRateLimit};
+pub use crate::scope::Scope;
+use crate::scope::{self, WrittenScope, WrittenSelector};
 
 /// How a workload receives traffic.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,8 @@ pub struct InboundPolicy {
     pub meta: Meta,
     /// What is wanted.
     pub spec: Box<InboundPolicySpec>,
+    /// What is written could not be read. It stands in for what was meant: all it has is a scope, and nothing is let in there.
+    pub is_stand_in: bool,
 }
 
 /// `InboundPolicy.spec`. Each section stands for itself: of several policies for one workload, each section comes from the
@@ -38,18 +41,6 @@ pub struct InboundPolicySpec {
     pub priorities: Option<Priorities>,
     /// What tokens requests must carry.
     pub jwt: Option<Jwt>,
-}
-
-/// Which workloads a policy is about.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub enum Scope {
-    /// All of its namespace.
-    #[default]
-    Namespace,
-    /// Those behind these Services.
-    Targets(Vec<TargetRef>),
-    /// Those with these labels, at least one.
-    Labels(BTreeMap<String, String>),
 }
 
 /// Requests that are under way at once.
@@ -87,8 +78,6 @@ pub struct Jwt {
     pub audiences: Vec<Arc<str>>,
 }
 
-/// At most so many targets (Gateway API's bound for policies).
-const MAX_TARGETS: usize = 16;
 /// At most so many audiences of tokens.
 const MAX_AUDIENCES: usize = 16;
 const DEFAULT_MIN: u32 = 4;
@@ -102,7 +91,7 @@ const MAX_LEVELS: u32 = 8;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WrittenSpec {
-    #[serde(default, deserialize_with = "targets")]
+    #[serde(default, deserialize_with = "scope::targets")]
     target_refs: Option<Vec<TargetRef>>,
     selector: Option<WrittenSelector>,
     mtls: Option<Mtls>,
@@ -111,12 +100,6 @@ struct WrittenSpec {
     concurrency: Option<Concurrency>,
     priorities: Option<Priorities>,
     jwt: Option<Jwt>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WrittenSelector {
-    match_labels: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -145,19 +128,7 @@ impl TryFrom<WrittenSpec> for InboundPolicySpec {
 
     fn try_from(written: WrittenSpec) -> Result<Self, Misfit> {
         let WrittenSpec { target_refs, selector, mtls, rate_limit, concurrency, priorities, jwt } = written;
-        let scope = match (target_refs, selector) {
-            (None, None) => Scope::Namespace,
-            (Some(targets), None) => Scope::Targets(targets),
-            (None, Some(selector)) if selector.match_labels.is_empty() => {
-                let message =
-                    "matchLabels is empty; write labels, or no selector to mean the whole namespace";
-                return Err(Misfit::new("selector", message));
-            }
-            (None, Some(selector)) => Scope::Labels(selector.match_labels),
-            (Some(_), Some(_)) => {
-                return Err(Misfit::new("selector", "beside targetRefs; write one of them, or two policies"));
-            }
-        };
+        let scope = WrittenScope { target_refs, selector }.try_into()?;
         Ok(Self { scope, mtls, rate_limit, concurrency, priorities, jwt })
     }
 }
@@ -200,16 +171,6 @@ impl TryFrom<WrittenPriorities> for Priorities {
             return Err(Misfit::new("default", message));
         }
         Ok(Self { header: written.header, default: default as u8, levels: levels as u8 })
-    }
-}
-
-/// Services as a whole: what a policy says is about a workload, not about one of its ports.
-fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<TargetRef>>, D::Error> {
-    use serde::de::Error;
-    let targets: Vec<TargetRef> = field::one_to::<MAX_TARGETS, _, _>(deserializer)?;
-    match targets.iter().any(|target| target.section_name.is_some()) {
-        true => Err(D::Error::custom("sectionName: the policy is about whole workloads; remove it")),
-        false => Ok(Some(targets)),
     }
 }
 

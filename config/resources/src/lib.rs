@@ -4,6 +4,7 @@
 //! and [`Problem`]s that say what was wrong, where and what to do. Nothing here does I/O, reads a clock or is async,
 //! and nothing here knows xDS or how traffic flows: `translate` of the control plane is where these types meet those.
 
+pub mod authorization_policy;
 pub mod backend_policy;
 pub mod backend_tls_policy;
 pub mod crd;
@@ -19,6 +20,7 @@ pub mod problem;
 pub mod reference_grant;
 pub mod route;
 pub mod route_policy;
+mod scope;
 pub mod workload;
 pub mod x_backend_traffic_policy;
 

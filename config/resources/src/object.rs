@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::authorization_policy::AuthorizationPolicy;
 use crate::backend_policy::BackendPolicy;
 use crate::backend_tls_policy::BackendTlsPolicy;
 use crate::external_service::ExternalService;
@@ -38,11 +39,12 @@ pub enum Object {
     BackendTlsPolicy(BackendTlsPolicy),
     XBackendTrafficPolicy(XBackendTrafficPolicy),
     InboundPolicy(InboundPolicy),
+    AuthorizationPolicy(AuthorizationPolicy),
     MeshConfig(MeshConfig),
     ReferenceGrant(ReferenceGrant),
 }
 
-/// The kinds this version knows, those it reports as not applied included.
+/// The kinds this version knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "each variant is the kind of its name")]
 pub enum Kind {
@@ -124,6 +126,7 @@ impl Object {
             Self::XBackendTrafficPolicy(object) => &object.meta,
             Self::ConfigMap(object) => &object.meta,
             Self::InboundPolicy(object) => &object.meta,
+            Self::AuthorizationPolicy(object) => &object.meta,
             Self::MeshConfig(object) => &object.meta,
             Self::ReferenceGrant(object) => &object.meta,
         }
@@ -149,8 +152,18 @@ impl Object {
             Self::XBackendTrafficPolicy(_) => Kind::XBackendTrafficPolicy,
             Self::ConfigMap(_) => Kind::ConfigMap,
             Self::InboundPolicy(_) => Kind::InboundPolicy,
+            Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
             Self::MeshConfig(_) => Kind::MeshConfig,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
+        }
+    }
+
+    /// Whether what is written could not be read, and this is in its place to refuse what it is about.
+    pub fn is_stand_in(&self) -> bool {
+        match self {
+            Self::InboundPolicy(object) => object.is_stand_in,
+            Self::AuthorizationPolicy(object) => object.is_stand_in,
+            _ => false,
         }
     }
 
@@ -176,6 +189,11 @@ const GATEWAY_VERSIONS: &[&str] = &["v1", "v1beta1", "v1alpha2", "v1alpha3"];
 const OUTRIGGER_VERSIONS: &[&str] = &["v1alpha1"];
 
 impl Kind {
+    /// Whether objects of the kind keep others out, so that one that cannot be read must not be as if it were not there.
+    pub fn protects(self) -> bool {
+        matches!(self, Self::InboundPolicy | Self::AuthorizationPolicy)
+    }
+
     /// Every kind, in the order of the enum.
     pub const ALL: [Self; 20] = [
         Self::Namespace,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::object::{Kind, ObjectRef};
+use crate::object::{Kind, Object, ObjectRef};
 use crate::problem::{Effect, Location, Parsed, Problem, Severity, Sourced};
 
 mod explain;
@@ -130,30 +130,15 @@ impl Reader {
             Err((field, message)) => return self.nameless(source, &field, &message),
         };
         let reference = identity.reference;
-        if let Some((severity, message)) = identity::not_applied(kind) {
-            return self.dropped(source, &reference, (severity, message.to_owned()));
-        }
-        if let Some(message) = identity.wrong_version {
-            return self.dropped(source, &reference, (Severity::Error, message));
-        }
-        let (object, problems) = kinds::read(source, &reference, body);
+        let (object, problems) = match identity.wrong_version {
+            Some(message) => wrong_version(source, &reference, &body, message),
+            None => kinds::read(source, &reference, body),
+        };
         problems.into_iter().for_each(|problem| self.report(problem));
         if let Some(object) = object {
             let order = self.parsed.objects.len();
             self.parsed.objects.push(Sourced { object, location: source.start(), order });
         }
-    }
-
-    fn dropped(&mut self, source: &Source<'_>, reference: &ObjectRef, what: (Severity, String)) {
-        let (severity, message) = what;
-        self.report(Problem {
-            location: Some(source.start()),
-            object: Some(reference.clone()),
-            field: String::new(),
-            message,
-            severity,
-            effect: Effect::ObjectDropped,
-        });
     }
 
     /// Something that does not say which object it is.
@@ -203,6 +188,27 @@ impl Reader {
         }
         self.parsed
     }
+}
+
+fn wrong_version(
+    source: &Source<'_>,
+    reference: &ObjectRef,
+    body: &Map<String, Value>,
+    message: String,
+) -> (Option<Object>, Vec<Problem>) {
+    let mut problem = Problem {
+        location: Some(source.start()),
+        object: Some(reference.clone()),
+        field: String::new(),
+        message,
+        severity: Severity::Error,
+        effect: Effect::ObjectDropped,
+    };
+    let stand_in = kinds::stand_in(reference, body);
+    if stand_in.is_some() {
+        problem.stands_in();
+    }
+    (stand_in, vec![problem])
 }
 
 #[cfg(test)]

@@ -30,11 +30,13 @@ pub struct Sourced {
 
 /// What reading a text gave.
 ///
-/// Three degrees of damage ask for different care by a caller that holds the previous state of the same file:
+/// Four degrees of damage ask for different care by a caller that holds the previous state of the same file:
 /// * [`Parsed::broken`]: a document could not be read at all, so what it held is unknown. Keep the last good objects
 ///   of the file that `objects` does not replace.
 /// * [`Parsed::failed`]: an object is named but cannot be used. Keep its last good version, or do without it; nothing
 ///   else is touched.
+/// * [`Effect::StandIn`]: an object that protects cannot be used; what refuses everything that it is about is in `objects`.
+///   Its last good version is better, where there is one.
 /// * any other problem: the object is in `objects`, without the rule or field the problem names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Parsed {
@@ -79,7 +81,9 @@ pub enum Effect {
     DocumentDropped,
     /// The object.
     ObjectDropped,
-    /// One rule of a route, by its index; the object and its other rules are in force.
+    /// The object, whose kind protects: what refuses everything that it is about is in force instead.
+    StandIn,
+    /// One rule of a route or an AuthorizationPolicy, by its index; the object and its other rules are in force.
     RuleDropped(usize),
     /// One field; everything else is in force.
     FieldIgnored,
@@ -90,6 +94,27 @@ impl Parsed {
     pub fn failed(&self) -> BTreeSet<&ObjectRef> {
         let dropped = self.problems.iter().filter(|problem| problem.effect == Effect::ObjectDropped);
         dropped.filter_map(|problem| problem.object.as_ref()).collect()
+    }
+}
+
+/// What a problem says of a stand-in.
+const STANDS_IN: &str = "; until it is mended everything that it is about is refused";
+
+impl Problem {
+    /// Says that something stands in for the object.
+    pub(crate) fn stands_in(&mut self) {
+        self.effect = Effect::StandIn;
+        self.message.push_str(STANDS_IN);
+    }
+
+    /// Says that what was read before stays in force, which takes nothing away, instead of nothing or of a stand-in.
+    pub fn stays_in_force(&mut self) {
+        if self.effect == Effect::StandIn {
+            self.effect = Effect::ObjectDropped;
+            let said = self.message.strip_suffix(STANDS_IN).map(str::len);
+            self.message.truncate(said.unwrap_or(self.message.len()));
+        }
+        self.message.push_str("; what was read before stays in force");
     }
 }
 

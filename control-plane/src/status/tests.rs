@@ -375,3 +375,68 @@ fn inbound_policies_say_what_does_not_count() {
         ],
     );
 }
+
+/// What is worth knowing of a policy, though all is well.
+fn note(yaml: &str) -> String {
+    let statuses = evaluate(&world(yaml));
+    let status = statuses.iter().find(|status| status.object.name.as_ref() == "p").unwrap();
+    assert!(status.conditions.iter().all(|condition| !condition.is_problem()), "{status:?}");
+    status.conditions[0].message.clone()
+}
+
+#[test]
+fn authorization_policies_say_what_is_not_there_and_what_does_not_count() {
+    let on = |kind: &str, name: &str| format!("targetRefs: [{{kind: {kind}, name: {name}}}]");
+    let yaml = service("reviews", 1)
+        + &own("AuthorizationPolicy", "a", &format!("{{{}, rules: [{{}}]}}", on("Service", "reviews")))
+        + &own("AuthorizationPolicy", "b", &format!("{{{}}}", on("Service", "gone")))
+        + &own("AuthorizationPolicy", "c", &format!("{{{}}}", on("Workload", "reviews-1")))
+        + &own("AuthorizationPolicy", "d", "{rule: []}")
+        + &own("AuthorizationPolicy", "e", "{action: Deny, rules: [{to: [{ports: [0]}]}]}");
+    check(
+        &yaml,
+        &[
+            "b on gone: Accepted TargetNotFound: Service/shop/gone is not there",
+            "b on gone: ResolvedRefs TargetNotFound: Service/shop/gone is not there",
+            "c: Accepted TargetNotFound: targetRefs: a Workload cannot be a target; use a Service",
+            "c: ResolvedRefs TargetNotFound: targetRefs: a Workload cannot be a target; use a Service",
+            "d: Accepted UnsupportedValue: spec.rule: unknown field; expected one of targetRefs, selector, action, rules; \
+             until it is mended everything that it is about is refused",
+            "e: PartiallyInvalid UnsupportedValue: spec.rules[0].to[0].ports[0]: 0 is not a whole number from 1 to 65535; \
+             the rule denies everything until it is mended",
+        ],
+    );
+}
+
+#[test]
+fn authorization_policies_say_which_rules_do_not_do_what_they_seem_to() {
+    let policy = |spec: &str| own("AuthorizationPolicy", "p", spec);
+    let strict = own("InboundPolicy", "strict", "{mtls: Strict}");
+    let tokens = own("InboundPolicy", "tokens", "{jwt: {issuer: i, jwksUri: 'https://j'}}");
+    let claim = policy("{rules: [{}, {when: [{claim: a}]}]}");
+    let told = "spec.rules[1].when asks for a claim, and no InboundPolicy of the namespace has jwt: no request has claims";
+    assert_eq!((note(&claim).as_str(), note(&(claim.clone() + &tokens)).as_str()), (told, ""));
+    let identity = policy("{action: Deny, rules: [{from: [{namespaces: [a]}]}]}");
+    let told = "spec.rules[0].from asks for an identity, and plaintext is let in (mtls: Permissive): it has none, and the \
+                rule does not match it";
+    assert_eq!((note(&identity).as_str(), note(&(identity.clone() + &strict)).as_str()), (told, ""));
+    assert_eq!(note(&policy("{action: Deny}")), "without rules it matches nothing");
+    assert_eq!(
+        note(&policy("{}")),
+        "no rule allows anything, so that what no other policy allows is refused"
+    );
+    let bytes = service("db", 1)
+        .replace("name: http, port: 80", "name: tcp, port: 5432")
+        .replace("targetPort: web", "targetPort: 5433");
+    let on =
+        |to: &str| policy(&format!("{{targetRefs: [{{kind: Service, name: db}}], rules: [{{to: [{to}]}}]}}"));
+    let told = "spec.rules[0] asks for what only HTTP has, and port 5432 carries bytes: there it allows no connection";
+    for (to, expected) in [
+        ("{methods: [GET]}", told),
+        ("{paths: [/a], ports: [5433]}", told),
+        ("{ports: [5433]}", ""),
+        ("{paths: [/a], ports: [1]}", ""),
+    ] {
+        assert_eq!(note(&(bytes.clone() + &on(to))), expected, "{to}");
+    }
+}

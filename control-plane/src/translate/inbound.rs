@@ -13,6 +13,7 @@ use outrigger_resources::{Kind, Meta, Object, ObjectRef};
 
 use super::Client;
 use super::annotated;
+use super::authorization;
 use super::inbound_policy::{self, Receiver};
 use super::listener::declared_or_opaque;
 use super::member::Member;
@@ -21,7 +22,7 @@ use super::target::PortOf;
 use crate::world::{Held, Term, World};
 
 /// How a client receives traffic.
-pub(super) fn inbound(world: &World, client: &Client) -> Inbound {
+pub(crate) fn inbound(world: &World, client: &Client) -> Inbound {
     let mesh = world.mesh();
     let mtls = match mesh.mtls {
         resources::Mtls::Strict => MtlsMode::Strict,
@@ -35,6 +36,7 @@ pub(super) fn inbound(world: &World, client: &Client) -> Inbound {
     let labels = member.map_or(&client.labels, |member| &member.meta().labels);
     let receiver = Receiver { namespace: &client.namespace, labels, services: &services };
     inbound_policy::apply(world, &receiver, &mut inbound);
+    inbound.authorization = authorization::about(world, &receiver);
     inbound.trust = trust(world, &mesh);
     if let Some(member) = member {
         annotated::apply(member.meta(), &mut inbound);

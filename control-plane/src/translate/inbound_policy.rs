@@ -100,6 +100,10 @@ pub(super) fn apply(world: &World, receiver: &Receiver<'_>, inbound: &mut Inboun
     });
     // This version cannot tell a good token from a bad one: nobody has a good one.
     inbound.closed_by = first(InboundSection::Jwt).map(|policy| name_of(policy));
+    // What was meant by a policy that cannot be read is not known, so that nobody can be let in.
+    if let Some(unread) = policies.iter().find(|policy| policy.is_stand_in) {
+        inbound.closed_by = Some(name_of(unread));
+    }
     let limits = InboundLimits { rate, concurrency, priorities };
     inbound.limits = (limits != InboundLimits::default()).then(|| Box::new(limits));
 }
@@ -117,14 +121,22 @@ fn policies<'w>(world: &'w World, receiver: &Receiver<'_>) -> Vec<&'w InboundPol
 
 /// Whether a policy is about a workload only because it is about all of the namespace; `None` when it is not about it.
 fn is_general(policy: &InboundPolicy, receiver: &Receiver<'_>) -> Option<bool> {
-    match &policy.spec.scope {
-        Scope::Namespace => Some(true),
-        Scope::Labels(labels) => select(labels, receiver.labels).then_some(false),
-        Scope::Targets(targets) => {
-            let meant = |target| policy_target(target, &policy.meta.namespace);
-            let stands_before =
-                |target: &ObjectRef| receiver.services.iter().any(|held| held.object.reference() == *target);
-            targets.iter().filter_map(meant).any(|target| stands_before(&target)).then_some(false)
+    let scope = &policy.spec.scope;
+    receiver.is_in(scope, &policy.meta.namespace).then_some(*scope == Scope::Namespace)
+}
+
+impl Receiver<'_> {
+    /// Whether it is among what a policy of a namespace is about.
+    pub(super) fn is_in(&self, scope: &Scope, namespace: &Arc<str>) -> bool {
+        match scope {
+            Scope::Namespace => *namespace == *self.namespace,
+            Scope::Labels(labels) => *namespace == *self.namespace && select(labels, self.labels),
+            Scope::Targets(targets) => {
+                let meant = |target| policy_target(target, namespace);
+                let stands_before =
+                    |target: &ObjectRef| self.services.iter().any(|held| held.object.reference() == *target);
+                targets.iter().filter_map(meant).any(|target| stands_before(&target))
+            }
         }
     }
 }

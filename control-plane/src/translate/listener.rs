@@ -56,7 +56,7 @@ fn route_config(target: &Target<'_>) -> Arc<str> {
 }
 
 /// What is declared, with the ports that the mesh never looks into.
-pub(super) fn declared_or_opaque(port: &ServicePort, mesh: &MeshConfigSpec) -> Declared {
+pub(crate) fn declared_or_opaque(port: &ServicePort, mesh: &MeshConfigSpec) -> Declared {
     match Declared::of(port) {
         Declared::Nothing if is_opaque_port(port, mesh) => Declared::Opaque,
         declared => declared,

@@ -6,6 +6,7 @@ use super::*;
 use crate::world::samples::{service, world};
 
 mod affects;
+mod authorization;
 mod balancing;
 mod destinations;
 mod discovery;

@@ -49,6 +49,8 @@ pub(crate) enum Term {
     GrantOf(Arc<str>),
     /// InboundPolicies by their namespace.
     InboundPolicyIn(Arc<str>),
+    /// AuthorizationPolicies by their namespace.
+    AuthorizationPolicyIn(Arc<str>),
     /// BackendTLSPolicies by the ConfigMaps they trust.
     Trusting(ObjectRef),
     /// BackendPolicies, and the standard's policies for backends, by their target.
@@ -140,6 +142,9 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
         }
         Object::InboundPolicy(policy) => {
             terms.insert(Term::InboundPolicyIn(policy.meta.namespace.clone()));
+        }
+        Object::AuthorizationPolicy(policy) => {
+            terms.insert(Term::AuthorizationPolicyIn(policy.meta.namespace.clone()));
         }
         Object::ConfigMap(_) | Object::Namespace(_) | Object::ServiceAccount(_) | Object::MeshConfig(_) => {}
     }

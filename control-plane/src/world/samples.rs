@@ -93,6 +93,13 @@ pub(crate) fn any_object() -> impl Strategy<Value = String> {
             let head = head("outrigger.dev/v1alpha1", "InboundPolicy", &ns, &name, "");
             format!("{head}spec: {{{scope}mtls: Strict, concurrency: {{max: {n}}}}}")
         }),
+        3 => (any_policy_name(), any_of(SCOPES), any_of(&["Allow", "Deny", "Audit"]), 1..9u32).prop_map(
+            |((ns, name), scope, action, n)| {
+                let head = head("outrigger.dev/v1alpha1", "AuthorizationPolicy", &ns, &name, "");
+                let rule = format!("{{from: [{{namespaces: [a{n}]}}], to: [{{paths: [/{n}/*]}}]}}");
+                format!("{head}spec: {{{scope}action: {action}, rules: [{rule}]}}")
+            }
+        ),
         1 => any_of(&["Strict", "Permissive"]).prop_map(|mtls| {
             let head = head("outrigger.dev/v1alpha1", "MeshConfig", "outrigger-system", "mesh", "");
             format!("{head}spec: {{mtls: {mtls}}}")
@@ -182,6 +189,11 @@ fn any_of(words: &'static [&'static str]) -> impl Strategy<Value = &'static str>
 fn any_name(prefix: &'static str) -> impl Strategy<Value = (String, String)> {
     (any_of(&["a", "a", "a", "a", "a", "b"]), 0..2u8)
         .prop_map(move |(namespace, number)| (namespace.to_owned(), format!("{prefix}{number}")))
+}
+
+/// As [`any_name`], or in the namespace of the mesh, where a policy may be about everything.
+fn any_policy_name() -> impl Strategy<Value = (String, String)> {
+    prop_oneof![5 => any_name("z"), 1 => any_name("z").prop_map(|(_, name)| ("outrigger-system".to_owned(), name))]
 }
 
 fn head(version: &str, kind: &str, namespace: &str, name: &str, labels: &str) -> String {

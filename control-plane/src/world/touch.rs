@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use outrigger_resources::authorization_policy::Scope;
 use outrigger_resources::kubernetes::{EndpointSlice, Service};
 use outrigger_resources::reference_grant::ReferenceGrant;
 use outrigger_resources::route_policy::RoutePolicy;
@@ -53,7 +54,11 @@ fn inbound_differs(before: Option<&Arc<Held>>, after: Option<&Arc<Held>>) -> boo
 }
 
 fn makes_inbound(object: &Object) -> bool {
-    matches!(object, Object::Service(_) | Object::Workload(_) | Object::Pod(_) | Object::InboundPolicy(_))
+    match object {
+        Object::Service(_) | Object::Workload(_) | Object::Pod(_) => true,
+        Object::InboundPolicy(_) | Object::AuthorizationPolicy(_) => true,
+        _ => false,
+    }
 }
 
 struct Edges<'a> {
@@ -87,6 +92,13 @@ impl Edges<'_> {
             Object::Namespace(_) | Object::MeshConfig(_) => *self.changed = Changed::Everything,
             // All it changes are the inbound listeners of its namespace.
             Object::InboundPolicy(_) => {}
+            Object::AuthorizationPolicy(policy) => {
+                if *policy.meta.namespace == *self.world.mesh_namespace()
+                    && policy.spec.scope == Scope::Namespace
+                {
+                    *self.changed = Changed::Everything;
+                }
+            }
             Object::ServiceAccount(_) => {}
         }
     }

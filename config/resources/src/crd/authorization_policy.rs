@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::schema::{list, name, object, port, word};
+use super::schema::{list, name, object, port, some, word};
 use super::shared;
 
 /// At most so many rules, and so many entries of a list within one.
@@ -35,12 +35,12 @@ pub(super) fn spec() -> Value {
 
 fn rule() -> Value {
     object(
-        "It matches when from, to and when all do; each of them matches when one of its entries does.",
+        "It matches when from, to and when all do: one entry of from, one of to, all of when.",
         &[],
         vec![
             ("from", list("Who calls.", MAX_ENTRIES, from())),
             ("to", list("What is called.", MAX_ENTRIES, to())),
-            ("when", list("What the caller's token says.", MAX_ENTRIES, when())),
+            ("when", list("What must be so beside, all of it.", MAX_ENTRIES, when())),
         ],
     )
 }
@@ -50,8 +50,18 @@ fn from() -> Value {
         "A caller, all of what is written.",
         &[],
         vec![
-            ("identities", list("SPIFFE identities.", MAX_ENTRIES, name("A SPIFFE identity."))),
-            ("namespaces", list("Namespaces.", MAX_ENTRIES, name("A namespace."))),
+            (
+                "identities",
+                list(
+                    "SPIFFE identities.",
+                    MAX_ENTRIES,
+                    name("A SPIFFE identity; a * at its end stands for anything."),
+                ),
+            ),
+            (
+                "namespaces",
+                list("Namespaces.", MAX_ENTRIES, name("A namespace; a * at its end stands for anything.")),
+            ),
             (
                 "sourceIps",
                 list(
@@ -78,11 +88,22 @@ fn to() -> Value {
 
 fn when() -> Value {
     object(
-        "A claim.",
-        &["claim"],
+        "A condition: either a claim or a header, and its values.",
+        &[],
         vec![
-            ("claim", name("Its name.")),
-            ("values", list("One of them is there.", MAX_ENTRIES, name("A value."))),
+            (
+                "claim",
+                name("A claim of the caller's verified token; dots lead into objects, as in realm.roles."),
+            ),
+            ("header", name("A header of the request.")),
+            (
+                "values",
+                some(
+                    "One of them is there; any value unless written.",
+                    MAX_ENTRIES,
+                    name("A value; a * at its end stands for anything."),
+                ),
+            ),
         ],
     )
 }

@@ -98,18 +98,6 @@ fn api_versions(kind: Kind) -> String {
     kind.versions().iter().map(full).collect::<Vec<_>>().join(" or ")
 }
 
-/// Whether a kind is known but has no effect in this version, and how bad that is.
-pub(crate) fn not_applied(kind: Kind) -> Option<(Severity, &'static str)> {
-    match kind {
-        Kind::AuthorizationPolicy => Some((
-            Severity::Error,
-            "a known kind that this version does not apply: what it forbids or limits is NOT enforced; remove it, \
-             or keep such traffic out by other means",
-        )),
-        _ => None,
-    }
-}
-
 impl Identity {
     /// Reads name and namespace. The error is a field and a message: without a name no object can be spoken of.
     pub(crate) fn read(kind: Kind, body: &Map<String, Value>) -> Result<Self, (FieldPath, String)> {

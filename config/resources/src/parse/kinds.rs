@@ -25,7 +25,10 @@ use crate::route_policy::RoutePolicy;
 use crate::workload::Workload;
 use crate::x_backend_traffic_policy::XBackendTrafficPolicy;
 
+mod policies;
 mod routes;
+
+pub(crate) use policies::stand_in;
 
 /// What the object says on its first level; anything else is unknown to our own kinds and to routes.
 const FIRST_LEVEL: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
@@ -36,14 +39,19 @@ pub(crate) fn read(
     reference: &ObjectRef,
     body: Map<String, Value>,
 ) -> (Option<Object>, Vec<Problem>) {
+    let written = reference.kind.protects().then(|| body.clone());
     let mut draft = Draft { source, reference, body, problems: Vec::new(), repeating_rules: BTreeSet::new() };
     let object = draft.object();
     let mut problems = draft.problems;
     match object {
         Ok(object) => (Some(object), problems),
-        Err(problem) => {
+        Err(mut problem) => {
+            let stand_in = written.and_then(|written| stand_in(reference, &written));
+            if stand_in.is_some() {
+                problem.stands_in();
+            }
             problems.push(*problem);
-            (None, problems)
+            (stand_in, problems)
         }
     }
 }
@@ -58,7 +66,7 @@ struct Draft<'a> {
     body: Map<String, Value>,
     /// Problems that leave the object in force.
     problems: Vec<Problem>,
-    /// Rules of a route in which a key is written twice.
+    /// Rules in which a key is written twice.
     repeating_rules: BTreeSet<usize>,
 }
 
@@ -91,7 +99,8 @@ impl Draft<'_> {
                 Object::RoutePolicy(RoutePolicy { meta, spec: Box::new(self.strict_spec()?) })
             }
             Kind::InboundPolicy => {
-                Object::InboundPolicy(InboundPolicy { meta, spec: Box::new(self.strict_spec()?) })
+                let spec = Box::new(self.strict_spec()?);
+                Object::InboundPolicy(InboundPolicy { meta, spec, is_stand_in: false })
             }
             Kind::MeshConfig => Object::MeshConfig(MeshConfig { meta, spec: self.strict_spec()? }),
             Kind::ReferenceGrant => {
@@ -101,10 +110,7 @@ impl Draft<'_> {
             Kind::GrpcRoute => Object::GrpcRoute(self.grpc_route(meta)?),
             Kind::TcpRoute => Object::TcpRoute(self.tcp_route(meta)?),
             Kind::TlsRoute => Object::TlsRoute(self.tls_route(meta)?),
-            Kind::AuthorizationPolicy => {
-                let message = "a known kind that this version does not apply".to_owned();
-                return Err(Box::new(self.problem(&FieldPath::default(), message)));
-            }
+            Kind::AuthorizationPolicy => Object::AuthorizationPolicy(self.authorization_policy(meta)?),
         })
     }
 
@@ -129,15 +135,7 @@ impl Draft<'_> {
 
     fn meta(&mut self) -> Result<Meta, Refusal> {
         let attributes: Attributes = self.loose("metadata")?;
-        Ok(Meta {
-            name: self.reference.name.clone(),
-            namespace: self.reference.namespace.clone(),
-            labels: attributes.labels,
-            annotations: attributes.annotations,
-            creation_timestamp: attributes.creation_timestamp,
-            deletion_timestamp: attributes.deletion_timestamp,
-            generation: attributes.generation,
-        })
+        Ok(meta(self.reference, attributes))
     }
 
     /// What cannot be understood of it below its targets leaves it an object that nobody can satisfy.
@@ -218,6 +216,18 @@ impl Draft<'_> {
             severity: Severity::Error,
             effect: Effect::ObjectDropped,
         }
+    }
+}
+
+fn meta(reference: &ObjectRef, attributes: Attributes) -> Meta {
+    Meta {
+        name: reference.name.clone(),
+        namespace: reference.namespace.clone(),
+        labels: attributes.labels,
+        annotations: attributes.annotations,
+        creation_timestamp: attributes.creation_timestamp,
+        deletion_timestamp: attributes.deletion_timestamp,
+        generation: attributes.generation,
     }
 }
 

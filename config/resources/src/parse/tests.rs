@@ -3,6 +3,7 @@
 use super::*;
 use crate::object::Object;
 
+mod authorization_policy;
 mod hostile;
 mod inbound_policy;
 mod kinds;
@@ -101,7 +102,7 @@ fn an_object_that_is_not_for_us_is_mentioned() {
 ---
 {apiVersion: gateway.networking.k8s.io/v9, kind: HTTPRoute, metadata: {name: a}}
 ---
-{apiVersion: outrigger.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {name: a}}
+{apiVersion: outrigger.dev/v1, kind: AuthorizationPolicy, metadata: {name: a}}
 ---
 {apiVersion: outrigger.dev/v1alpha1, kind: MeshConfig, metadata: {name: other}}
 ",
@@ -109,13 +110,14 @@ fn an_object_that_is_not_for_us_is_mentioned() {
         f:3:38: kind: AuthorisationPolicy of outrigger.dev/v1alpha1 is not a kind the mesh reads; it is ignored
         f:5:2: apiVersion: "v1" has no HTTPRoute that we know; write gateway.networking.k8s.io/v1 or gateway.networking.k8s.io/v1beta1 or gateway.networking.k8s.io/v1alpha2 or gateway.networking.k8s.io/v1alpha3
         f:7:1: HTTPRoute/default/a: gateway.networking.k8s.io/v9 is a version we do not read; write gateway.networking.k8s.io/v1 or gateway.networking.k8s.io/v1beta1 or gateway.networking.k8s.io/v1alpha2 or gateway.networking.k8s.io/v1alpha3
-        f:9:1: AuthorizationPolicy/default/a: a known kind that this version does not apply: what it forbids or limits is NOT enforced; remove it, or keep such traffic out by other means
+        f:9:1: AuthorizationPolicy/default/a: outrigger.dev/v1 is a version we do not read; write outrigger.dev/v1alpha1; until it is mended everything that it is about is refused
         f:11:1: MeshConfig/default/a: x"#.replace("f:11:1: MeshConfig/default/a: x", r#"f:11:1: MeshConfig/default/other: there is one MeshConfig and its name is "mesh"; this one is ignored"#).as_str(),
     );
     let severities: Vec<Severity> = parsed.problems.iter().map(|problem| problem.severity).collect();
     let (error, warning) = (Severity::Error, Severity::Warning);
     assert_eq!(severities, [warning, error, error, error, error, error]);
-    assert!(parsed.objects.is_empty() && !parsed.broken);
+    assert_eq!(names(&parsed), ["AuthorizationPolicy/default/a"]);
+    assert!(parsed.objects[0].object.is_stand_in() && !parsed.broken);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use outrigger_resources::{Effect, Location, ObjectRef, Parsed, Problem, Severity
 
 use super::events::Touched;
 use super::scan::{Scan, Stamp};
-use crate::source::{Update, stays_in_force};
+use crate::source::Update;
 use crate::world::Change;
 
 /// The largest file that is read, in bytes.
@@ -175,7 +175,7 @@ impl FileState {
         if parsed.broken {
             let mut problems = parsed.problems;
             if last_good.is_some() {
-                problems.iter_mut().for_each(stays_in_force);
+                problems.iter_mut().for_each(Problem::stays_in_force);
             }
             return Self::kept(known, problems);
         }
@@ -192,17 +192,21 @@ impl FileState {
         state
     }
 
-    /// An object that became bad stays as it was when it was last good.
+    /// An object that became bad stays as it was when it was last good; a stand-in never was.
     fn keep_dropped(&mut self, last_good: Option<&BTreeMap<ObjectRef, Arc<Sourced>>>) {
         let Some(last_good) = last_good else { return };
         for problem in &mut self.problems {
-            if problem.effect != Effect::ObjectDropped {
+            if !matches!(problem.effect, Effect::ObjectDropped | Effect::StandIn) {
                 continue;
             }
             let Some(reference) = problem.object.clone() else { continue };
-            let Some(before) = last_good.get(&reference) else { continue };
-            self.objects.entry(reference).or_insert_with(|| before.clone());
-            stays_in_force(problem);
+            let before = last_good.get(&reference).filter(|before| !before.object.is_stand_in());
+            let Some(before) = before else { continue };
+            let now = self.objects.entry(reference).or_insert_with(|| before.clone());
+            if now.object.is_stand_in() {
+                *now = before.clone();
+            }
+            problem.stays_in_force();
         }
     }
 }

@@ -145,6 +145,34 @@ async fn an_object_that_becomes_bad_stays_as_it_was_while_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_policy_that_becomes_bad_stays_as_it_was_and_one_that_was_never_good_closes() {
+    let policy = |action: &str| {
+        format!(
+            "apiVersion: outrigger.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: default}}\n\
+             spec: {{action: {action}}}\n---\n"
+        )
+    };
+    let mut watched = Watched::new(&[("a.yaml", policy("Forbid") + &service("a", 1))]).await;
+    let is_stand_in = |watched: &Watched| {
+        let kind = outrigger_resources::Kind::AuthorizationPolicy;
+        let reference =
+            outrigger_resources::ObjectRef { kind, namespace: "default".into(), name: "p".into() };
+        watched.world.get(&reference).unwrap().object.is_stand_in()
+    };
+    assert!(
+        is_stand_in(&watched)
+            && watched.has_problem("until it is mended everything that it is about is refused")
+    );
+    watched.write("a.yaml", &(policy("Allow") + &service("a", 2)));
+    watched.until(|watched| watched.has("a", 2)).await;
+    assert!(!is_stand_in(&watched));
+    watched.write("a.yaml", &(policy("Forbid") + &service("a", 3)));
+    watched.until(|watched| watched.has("a", 3)).await;
+    assert!(!is_stand_in(&watched));
+    assert!(watched.has_problem("write Allow, Deny, Audit; what was read before stays in force"));
+}
+
+#[tokio::test]
 async fn of_two_definitions_the_first_file_counts_until_it_is_gone() {
     let mut watched =
         Watched::new(&[("b.yaml", service("x", 2)), ("c.yaml", service("y", 9) + &service("y", 8))]).await;

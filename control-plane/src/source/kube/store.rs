@@ -8,7 +8,7 @@ use outrigger_resources::{Effect, Kind, Object, ObjectRef, Problem, Sourced};
 
 use super::read::{Name, ObjectReading, Place, REGION_LABEL, Reading, ZONE_LABEL};
 use super::{Event, Scope, Watched};
-use crate::source::{Update, stays_in_force};
+use crate::source::Update;
 use crate::world::Change;
 
 /// Objects that are kept; one more is not read, and reported.
@@ -114,8 +114,15 @@ impl Store {
             tracing::error!("{reference} is not read: the mesh keeps at most {MAX_OBJECTS} objects");
             return;
         }
-        let failed = problems.iter_mut().filter(|problem| problem.effect == Effect::ObjectDropped);
+        let failed =
+            |problem: &&mut Problem| matches!(problem.effect, Effect::ObjectDropped | Effect::StandIn);
+        let failed = problems.iter_mut().filter(failed);
+        let was_good = before.is_some_and(|before| !before.object.is_stand_in());
         match object {
+            // What was good is better than what stands in for it.
+            Some(object) if object.object.is_stand_in() && was_good => {
+                failed.for_each(Problem::stays_in_force)
+            }
             Some(object) if matters(&object.object) => {
                 self.objects.insert(reference.clone(), Arc::new(object));
             }
@@ -123,7 +130,7 @@ impl Store {
                 self.objects.remove(&reference);
             }
             // It keeps its last good version.
-            None if before.is_some() => failed.for_each(stays_in_force),
+            None if before.is_some() => failed.for_each(Problem::stays_in_force),
             None => {}
         }
         self.blame(&reference, problems);

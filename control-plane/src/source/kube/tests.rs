@@ -189,6 +189,38 @@ async fn an_object_that_turns_bad_keeps_its_last_good_version_until_it_is_mended
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_that_was_never_good_closes_and_one_that_was_stays_as_it_was() {
+    let api = FakeCluster::new();
+    let policy = |action: &str| {
+        format!(
+            "apiVersion: outrigger.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: shop}}\n\
+             spec: {{action: {action}}}\n"
+        )
+    };
+    let is_stand_in = |seen: &Watching| {
+        let found = seen.world.objects().find(|held| held.object.kind() == Kind::AuthorizationPolicy);
+        found.unwrap().object.is_stand_in()
+    };
+    api.apply(&policy("Forbid"));
+    let mut watching = Watching::start(&api, scope()).await;
+    assert!(
+        is_stand_in(&watching) && watching.problems[0].ends_with("is refused"),
+        "{:?}",
+        watching.problems
+    );
+    api.apply(&policy("Allow"));
+    watching.until("the end of the problem", |seen| seen.problems.is_empty()).await;
+    assert!(!is_stand_in(&watching));
+    api.apply(&policy("Forbid"));
+    watching.until("the problem", |seen| !seen.problems.is_empty()).await;
+    assert!(
+        !is_stand_in(&watching) && watching.problems[0].ends_with("stays in force"),
+        "{:?}",
+        watching.problems
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_is_where_its_node_is_and_ends_when_it_has_finished() {
     let api = FakeCluster::new();
     api.apply(POD);

@@ -89,8 +89,13 @@ fn a_policy_of_ours_is_in_force_when_it_is_so_anywhere() {
 }
 
 #[test]
-fn a_kind_that_is_not_applied_says_so() {
-    let yaml = "{apiVersion: outrigger.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}}";
+fn a_policy_that_cannot_be_read_says_so() {
+    let yaml = "{apiVersion: outrigger.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {name: p, namespace: shop}, \
+                spec: {action: Forbid}}";
     let wanted = of_kind(yaml, Kind::AuthorizationPolicy);
-    assert_eq!(summary(&wanted), [(Value::Null, vec![ConditionType::Accepted])]);
+    let accepted = &wanted.entries[0].conditions[0];
+    assert_eq!((accepted.type_, accepted.status), (ConditionType::Accepted, false));
+    let message = "spec.action: unknown value \"Forbid\"; write Allow, Deny, Audit; until it is mended everything that \
+                   it is about is refused";
+    assert_eq!(accepted.message, message);
 }

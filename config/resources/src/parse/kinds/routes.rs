@@ -25,6 +25,7 @@ struct Rules<T> {
 pub(super) fn rule_of(kind: Kind, path: &FieldPath) -> Option<usize> {
     match kind {
         Kind::HttpRoute | Kind::GrpcRoute | Kind::TcpRoute | Kind::TlsRoute => starts_with_rule(path),
+        Kind::AuthorizationPolicy => starts_with_rule(path),
         _ => None,
     }
 }

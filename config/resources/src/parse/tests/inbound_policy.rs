@@ -83,6 +83,7 @@ fn what_cannot_be_meant_is_named_with_its_field() {
         let [problem] = parsed.problems.as_slice() else { panic!("{spec}: {:?}", parsed.problems) };
         let shown = format!("{}: {}", problem.field, problem.message);
         assert!(shown.starts_with(&format!("spec.{expected}")), "{spec}: {shown}");
-        assert!(parsed.objects.is_empty());
+        assert!(shown.ends_with("everything that it is about is refused"), "{shown}");
+        assert!(parsed.objects[0].object.is_stand_in(), "{spec}");
     }
 }
