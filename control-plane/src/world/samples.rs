@@ -89,6 +89,17 @@ pub(crate) fn any_object() -> impl Strategy<Value = String> {
             format!("{head}spec: {{targetRefs: [{target}], retry: {{attempts: {n}}}, rateLimit: {{global: {limit}}}}}")
         }),
         3 => any_standard_policy(),
+        5 => any_protection(),
+        1 => any_of(&["Strict", "Permissive"]).prop_map(|mtls| {
+            let head = head("outrigger.dev/v1alpha1", "MeshConfig", "outrigger-system", "mesh", "");
+            format!("{head}spec: {{mtls: {mtls}}}")
+        }),
+    ]
+}
+
+/// Policies about receiving.
+fn any_protection() -> impl Strategy<Value = String> {
+    prop_oneof![
         2 => (any_name("i"), any_of(SCOPES), 1..9u32).prop_map(|((ns, name), scope, n)| {
             let head = head("outrigger.dev/v1alpha1", "InboundPolicy", &ns, &name, "");
             format!("{head}spec: {{{scope}mtls: Strict, concurrency: {{max: {n}}}}}")
@@ -100,10 +111,6 @@ pub(crate) fn any_object() -> impl Strategy<Value = String> {
                 format!("{head}spec: {{{scope}action: {action}, rules: [{rule}]}}")
             }
         ),
-        1 => any_of(&["Strict", "Permissive"]).prop_map(|mtls| {
-            let head = head("outrigger.dev/v1alpha1", "MeshConfig", "outrigger-system", "mesh", "");
-            format!("{head}spec: {{mtls: {mtls}}}")
-        }),
     ]
 }
 
