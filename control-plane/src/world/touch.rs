@@ -54,11 +54,8 @@ fn inbound_differs(before: Option<&Arc<Held>>, after: Option<&Arc<Held>>) -> boo
 }
 
 fn makes_inbound(object: &Object) -> bool {
-    match object {
-        Object::Service(_) | Object::Workload(_) | Object::Pod(_) => true,
-        Object::InboundPolicy(_) | Object::AuthorizationPolicy(_) => true,
-        _ => false,
-    }
+    let is_policy = matches!(object, Object::InboundPolicy(_) | Object::AuthorizationPolicy(_));
+    is_policy || matches!(object, Object::Service(_) | Object::Workload(_) | Object::Pod(_))
 }
 
 struct Edges<'a> {
