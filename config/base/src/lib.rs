@@ -7,6 +7,7 @@ pub mod admin;
 pub mod ca;
 pub mod flags;
 pub mod identity;
+pub mod jwks;
 pub mod keys;
 pub mod lifecycle;
 pub mod telemetry;
