@@ -155,15 +155,7 @@ impl Drop for InUse {
 /// `snapshot` with one more place, whose destination is pending.
 pub(crate) fn with_place(snapshot: &Snapshot, name: DestinationName) -> (Snapshot, DestinationId) {
     let id = DestinationId(snapshot.destinations.len() as u32);
-    let mut next = Snapshot {
-        generation: snapshot.generation + 1,
-        inbound: snapshot.inbound.clone(),
-        guard: snapshot.guard.clone(),
-        protection: snapshot.protection.clone(),
-        mesh: snapshot.mesh.clone(),
-        destinations: snapshot.destinations.clone(),
-        names: snapshot.names.clone(),
-    };
+    let mut next = Snapshot { generation: snapshot.generation + 1, ..snapshot.clone() };
     next.names.insert(name.clone(), id);
     let destination = Destination { name, handling: Handling::Pending, usage: Arc::default() };
     next.destinations.push(Some(Arc::new(destination)));

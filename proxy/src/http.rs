@@ -30,7 +30,7 @@ pub(crate) use attempt::{Plan, attempts, believe, within_time};
 pub(crate) use connection::Connection;
 pub(crate) use deadline::{earliest as earliest_deadline, refresh as refresh_deadline};
 pub(crate) use exchange::Exchange;
-pub(crate) use filters::{Matched, filter_chosen, filter_request, limit_inbound, redirect};
+pub(crate) use filters::{Matched, check_token, filter_chosen, filter_request, limit_inbound, redirect};
 pub(crate) use forward::{Arrived, Outgoing, send};
 pub(crate) use headers::apply;
 pub(crate) use hygiene::{

@@ -63,9 +63,13 @@ async fn stages(
     worker.with_rng(|rng| http::keep_or_start(&mut parts.headers, fields, rng));
     exchange.record.traced(|| parts.headers.get(http::TRACEPARENT));
 
-    // 4. Who may ask for it.
+    // 4. Who says that they call, where a token must say it, and whether they may ask for it.
+    let claims = match exchange.snapshot.tokens.clone() {
+        Some(verifier) => Some(http::check_token(exchange, &verifier, &parts)?),
+        None => None,
+    };
     if let Some(protection) = exchange.snapshot.protection.clone() {
-        authorize(exchange, &protection, &parts)?;
+        authorize(exchange, &protection, (&parts, claims.as_deref()))?;
     }
 
     // 5. How much may come in.
@@ -74,7 +78,7 @@ async fn stages(
     }
 
     // 6. To the application, in the version the request came in.
-    let kept = (asked != Checked::Plain).then(|| Asked::of(&parts));
+    let kept = (asked != Checked::Plain).then(|| Asked::of(&parts, claims));
     let version = exchange.connection.version;
     http::fit_version(&mut parts, version, &worker.shared.workload, BodyLength::of(&body));
     let deadline = deadline(exchange, &mut parts, fields)?;

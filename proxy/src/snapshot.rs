@@ -15,6 +15,7 @@ use outrigger_model::policy::{Hedge, RetryPolicy};
 use outrigger_model::route::{HeaderChanges, RouteMatch};
 use outrigger_model::session::SessionAffinity;
 
+use crate::jwt::Verifier;
 use crate::limit::{self, GlobalLimit, RateLimiter};
 use crate::protection::Protection;
 use crate::telemetry::MirrorMeters;
@@ -25,7 +26,7 @@ use crate::upstream::Cluster;
 pub struct DestinationId(pub u32);
 
 /// Everything traffic depends on, immutable.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Counts up with every change.
     pub generation: u64,
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub guard: Option<Arc<limit::Inbound>>,
     /// Who may call; `None` is anybody whom mutual TLS lets in.
     pub protection: Option<Arc<Protection>>,
+    /// What tokens requests to the local application must carry; `None` for most workloads.
+    pub tokens: Option<Arc<Verifier>>,
     /// What the whole mesh agrees on.
     pub mesh: Arc<MeshSettings>,
     /// By [`DestinationId`]; `None` where a destination was dropped as idle.
@@ -217,6 +220,7 @@ impl Snapshot {
             inbound: None,
             guard: None,
             protection: None,
+            tokens: None,
             mesh: Arc::default(),
             destinations: Vec::new(),
             names: HashMap::default(),

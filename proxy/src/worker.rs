@@ -12,6 +12,7 @@ use outrigger_base::tls::MeshTls;
 
 use crate::alarms::Alarms;
 use crate::demand::Demand;
+use crate::jwt::Remembered;
 use crate::opaque::Carriers;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{ConnectionHandles, LocalTelemetry, Telemetry, Way};
@@ -86,6 +87,8 @@ pub struct Worker {
     pub alarms: Alarms,
     /// The same, of opaque connections.
     pub connections: ConnectionHandles,
+    /// Tokens of requests that were found good.
+    pub tokens: Remembered,
     /// What carries bytes from one connection to another.
     pub(crate) carriers: Carriers,
     snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
@@ -101,6 +104,7 @@ impl Worker {
             telemetry: LocalTelemetry::new(&shared.telemetry),
             alarms: Alarms::default(),
             connections: ConnectionHandles::default(),
+            tokens: Remembered::default(),
             carriers: Carriers::default(),
             snapshot: RefCell::new(Cache::new(shared.snapshot.clone())),
             rng: RefCell::new(fastrand::Rng::new()),

@@ -16,6 +16,7 @@ fn proxy() -> Vec<MetricSpec> {
     registry.declare(outrigger_proxy::telemetry::METRICS);
     registry.declare(outrigger_proxy::limit::METRICS);
     registry.declare(outrigger_proxy::protection::METRICS);
+    registry.declare(outrigger_proxy::jwt::METRICS);
     registry.declare(outrigger_proxy::upstream::METRICS);
     registry.declare(outrigger_proxy::xds::METRICS);
     registry.declare(outrigger_proxy::certificates::METRICS);

@@ -13,6 +13,10 @@ use crate::route_policy::{LimitKey, LocalRateLimit};
 pub use crate::scope::Scope;
 use crate::scope::{self, WrittenScope, WrittenSelector};
 
+mod jwt;
+
+pub use jwt::{Jwt, JwtKeys};
+
 /// How a workload receives traffic.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InboundPolicy {
@@ -65,21 +69,6 @@ pub struct Priorities {
     pub levels: u8,
 }
 
-/// What tokens requests must carry.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Jwt {
-    /// Who makes them.
-    pub issuer: Arc<str>,
-    /// Where the keys are.
-    pub jwks_uri: Arc<str>,
-    /// For whom they may be; empty is anybody.
-    #[serde(default, deserialize_with = "field::up_to::<MAX_AUDIENCES, _, _>")]
-    pub audiences: Vec<Arc<str>>,
-}
-
-/// At most so many audiences of tokens.
-const MAX_AUDIENCES: usize = 16;
 const DEFAULT_MIN: u32 = 4;
 const DEFAULT_MAX: u32 = 1024;
 const DEFAULT_LEVELS: u32 = 4;

@@ -17,10 +17,12 @@ mod limit;
 mod mirror;
 mod redirect;
 mod rewrite;
+mod token;
 
 pub(crate) use limit::limit_inbound;
 pub(super) use mirror::{Channel, Copied, Teed};
 pub(crate) use redirect::redirect;
+pub(crate) use token::check_token;
 
 /// Where a request is in the configuration.
 #[derive(Clone, Copy)]

@@ -14,6 +14,7 @@ use tracing::warn;
 use super::Protection;
 use crate::authorization::{Call, Caller};
 use crate::http::Downstream;
+use crate::jwt::Claims;
 use crate::reason::{Reason, Refusal};
 use crate::snapshot::Snapshot;
 use crate::worker::{Shared, Worker};
@@ -35,6 +36,8 @@ pub(crate) struct Asked {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    /// What its token said, where it was asked for one. It stays true for the tunnel when the token has expired.
+    claims: Option<Arc<Claims>>,
 }
 
 /// A connection or tunnel that was let in.
@@ -67,9 +70,9 @@ impl Arrival {
 
 impl Asked {
     /// What is to be remembered of a request. Only for those that may open a tunnel: it copies the head.
-    pub(crate) fn of(parts: &Parts) -> Box<Self> {
+    pub(crate) fn of(parts: &Parts, claims: Option<Arc<Claims>>) -> Box<Self> {
         let (method, uri, headers) = (parts.method.clone(), parts.uri.clone(), parts.headers.clone());
-        Box::new(Self { method, uri, headers })
+        Box::new(Self { method, uri, headers, claims })
     }
 
     fn call(&self) -> Call<'_> {
@@ -78,7 +81,7 @@ impl Asked {
             path: (self.method != Method::CONNECT).then(|| self.uri.path()),
             authority: self.uri.authority().map_or("", http::uri::Authority::as_str),
             headers: &self.headers,
-            claims: None,
+            claims: self.claims.as_deref(),
         }
     }
 }
@@ -166,6 +169,12 @@ fn judge(
     }
     if let Some(policy) = &inbound.closed_by {
         return Err(Refusal::at(Reason::Unauthenticated, policy));
+    }
+    if let Some(verifier) = &snapshot.tokens
+        && asked.is_none_or(|asked| asked.claims.is_none())
+    {
+        // Bytes carry no token, and who began a tunnel without one is not asked again.
+        return Err(Refusal::at(Reason::Unauthenticated, &verifier.rule().name));
     }
     if asked.is_none() && is_for_http(inbound, caller.port) && asks_for_http(snapshot) {
         return Err(refused(Reason::Denied));

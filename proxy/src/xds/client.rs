@@ -347,23 +347,13 @@ impl Client {
         if gone.is_empty() {
             return;
         }
-        let mut destinations = before.destinations.clone();
-        let mut names = before.names.clone();
+        let mut next = Snapshot { generation: before.generation + 1, ..Snapshot::clone(&before) };
         for id in &gone {
-            if let Some(destination) = destinations.get_mut(id.0 as usize).and_then(Option::take) {
+            if let Some(destination) = next.destinations.get_mut(id.0 as usize).and_then(Option::take) {
                 tracing::debug!(destination = %destination.name, "destination dropped: idle");
-                names.remove(&destination.name);
+                next.names.remove(&destination.name);
             }
         }
-        let next = Snapshot {
-            generation: before.generation + 1,
-            inbound: before.inbound.clone(),
-            guard: before.guard.clone(),
-            protection: before.protection.clone(),
-            mesh: before.mesh.clone(),
-            destinations,
-            names,
-        };
         self.is_stale = true;
         self.publish(next);
         gone.into_iter().for_each(|id| self.linker.forget(id));

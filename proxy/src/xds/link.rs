@@ -16,6 +16,7 @@ use outrigger_model::route::RouteConfig;
 use tokio::time::Instant;
 
 use super::held::{Held, Known, opaque_clusters, route_clusters};
+use crate::jwt::Verifier;
 use crate::limit::Limits;
 use crate::protection::Protection;
 use crate::snapshot::{Destination, DestinationId, Handling, OpaqueRoutes, Routes, Snapshot};
@@ -124,10 +125,14 @@ impl Linker {
                 .as_ref()
                 .and_then(|inbound| self.limits.inbound(inbound, Instant::now(), telemetry.registry())),
         };
+        let tokens = match same_inbound {
+            true => previous.tokens.clone(),
+            false => tokens(inbound.as_deref(), previous, telemetry),
+        };
         self.limits.forget_unused();
         let protection = protection(inbound.as_deref(), previous, telemetry);
         let (generation, names) = (previous.generation + 1, previous.names.clone());
-        Some(Snapshot { generation, inbound, guard, protection, mesh, destinations, names })
+        Some(Snapshot { generation, inbound, guard, protection, tokens, mesh, destinations, names })
     }
 
     /// A proxy that was not told where it runs takes the control plane's word, once: a workload does not move. The
@@ -381,6 +386,13 @@ fn set_endpoints(config: &ClusterConfig, cluster: &Cluster, held: &Held, telemet
         }
         Some(Known::Rejected) | None => {}
     }
+}
+
+/// What tokens must be, with the keys read; the verifier of before, with what workers know of it, while the rule stays.
+fn tokens(inbound: Option<&Inbound>, previous: &Snapshot, telemetry: &Telemetry) -> Option<Arc<Verifier>> {
+    let rule = inbound?.jwt.as_deref()?;
+    let before = previous.tokens.as_ref().filter(|verifier| verifier.rule() == rule);
+    Some(before.cloned().unwrap_or_else(|| Arc::new(Verifier::new(rule, telemetry.registry()))))
 }
 
 fn same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {

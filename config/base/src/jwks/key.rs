@@ -94,7 +94,9 @@ impl PublicKey {
         };
         let key = Self { material: Material::read(&written)?, kid: written.kid, only };
         match only {
-            Some(only) if !key.fits(only) => Err("its algorithm (alg) is for keys of another type (kty, crv)"),
+            Some(only) if !key.fits(only) => {
+                Err("its algorithm (alg) is for keys of another type (kty, crv)")
+            }
             _ => Ok(key),
         }
     }
@@ -149,10 +151,7 @@ fn point<const N: usize>(x: &[u8], y: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok([&[4], x, y].concat())
 }
 
-fn parse(
-    algorithm: &'static dyn VerificationAlgorithm,
-    key: &[u8],
-) -> Result<ParsedPublicKey, &'static str> {
+fn parse(algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Result<ParsedPublicKey, &'static str> {
     ParsedPublicKey::new(algorithm, key).map_err(|_| "it is no point of its curve")
 }
 

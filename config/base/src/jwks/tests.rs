@@ -52,8 +52,7 @@ fn each_type_of_key_verifies_what_it_signed_and_nothing_else() {
     let (p256, one) = ec(&ECDSA_P256_SHA256_FIXED_SIGNING, "P-256");
     let (p384, two) = ec(&ECDSA_P384_SHA384_FIXED_SIGNING, "P-384");
     let ed = Ed25519KeyPair::generate().unwrap();
-    let three =
-        json!({"kty": "OKP", "crv": "Ed25519", "x": b64(ed.public_key().as_ref()), "kid": "ed"});
+    let three = json!({"kty": "OKP", "crv": "Ed25519", "x": b64(ed.public_key().as_ref()), "kid": "ed"});
     let (rsa, four) = rsa();
     let set = read(&[one, two, three, four]).unwrap();
     let by_rsa = |padding: &'static dyn aws_lc_rs::signature::RsaEncoding| {

@@ -52,11 +52,12 @@ fn priorities() -> Value {
 
 fn jwt() -> Value {
     object(
-        "What tokens requests must carry.",
-        &["issuer", "jwksUri"],
+        "What tokens requests must carry. One of jwksUri and jwks says the keys.",
+        &["issuer"],
         vec![
-            ("issuer", text("Who makes them.")),
-            ("jwksUri", text("Where the keys are.")),
+            ("issuer", name("Who makes them.")),
+            ("jwksUri", text("Where the keys are: a URL of http or https that the control plane reaches.")),
+            ("jwks", text("The keys themselves, a JSON Web Key Set.")),
             (
                 "audiences",
                 list("For whom they may be; empty is anybody.", MAX_AUDIENCES, text("An audience.")),

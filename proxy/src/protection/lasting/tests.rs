@@ -5,10 +5,12 @@ use outrigger_model::authorization::{
 };
 use outrigger_model::filter::RateLimit;
 use outrigger_model::inbound::{InboundLimits, InboundPort};
+use outrigger_model::jwt::JwtRule;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::*;
+use crate::jwt::Verifier;
 use crate::limit::Limits;
 use crate::xds::support;
 
@@ -35,9 +37,27 @@ fn snapshot(shared: &Shared, inbound: Inbound) -> Snapshot {
     Snapshot {
         guard: Limits::default().inbound(&inbound, Instant::now(), registry),
         protection: Protection::new(&inbound, registry).map(Arc::new),
+        tokens: inbound.jwt.as_deref().map(|rule| Arc::new(Verifier::new(rule, registry))),
         inbound: Some(Arc::new(inbound)),
         ..Snapshot::empty()
     }
+}
+
+/// Requests must carry tokens.
+fn tokens() -> Inbound {
+    let name = "InboundPolicy/shop/tokens".into();
+    let rule = JwtRule { name, issuer: "i".into(), audiences: Vec::new(), keys: None };
+    Inbound { jwt: Some(Box::new(rule)), ..Inbound::plain(MtlsMode::Strict) }
+}
+
+#[test]
+fn a_tunnel_that_began_with_a_good_token_goes_on() {
+    let (shared, _demanded) = support::shared();
+    let (snapshot, arrival) = (snapshot(&shared, tokens()), arrival(Some(WEB)));
+    let begun = |claims| Asked { claims, ..*asked("/chat") };
+    let judged = |asked: &Asked| judge(&snapshot, &arrival.caller(), Some(asked), &shared);
+    assert!(judged(&begun(Some(Arc::default()))).is_ok());
+    assert_eq!(judged(&begun(None)).unwrap_err().reason, Reason::Unauthenticated);
 }
 
 fn arrival(identity: Option<&str>) -> Arrival {
@@ -46,7 +66,7 @@ fn arrival(identity: Option<&str>) -> Arrival {
 }
 
 fn asked(path: &str) -> Box<Asked> {
-    Asked::of(&http::Request::get(path).body(()).unwrap().into_parts().0)
+    Asked::of(&http::Request::get(path).body(()).unwrap().into_parts().0, None)
 }
 
 /// Whether an opaque connection of this caller, and its tunnel to `/chat`, may begin.
@@ -74,7 +94,9 @@ fn an_opaque_connection_and_a_tunnel_are_held_to_all_that_is_in_force() {
     let (denied, unknown) = (format!("denied {me}"), format!("unauthenticated {me}"));
     let strict = Inbound::plain(MtlsMode::Strict);
     let closed = Inbound { closed_by: Some("InboundPolicy/shop/jwt".into()), ..strict.clone() };
+    let tokens = tokens();
     for (inbound, identity, expected) in [
+        (Some(tokens), Some(WEB), ["unauthenticated InboundPolicy/shop/tokens"; 2]),
         (None, Some(WEB), [&*unknown, &*unknown]),
         (Some(strict.clone()), Some(WEB), ["in", "in"]),
         (Some(strict), None, [&*unknown, &*unknown]),

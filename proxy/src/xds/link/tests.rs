@@ -2,6 +2,7 @@
 
 use outrigger_model::authorization::{Authorization, AuthorizationAction, AuthorizationPolicy};
 use outrigger_model::inbound::{Inbound, MtlsMode};
+use outrigger_model::jwt::JwtRule;
 use outrigger_model::resource::{Resource, ResourceType};
 use tokio::time::Instant;
 
@@ -300,4 +301,24 @@ async fn who_may_call_is_kept_until_it_changes() {
     assert!(world.snapshot.protection.is_some());
     world.hold(&[inbound(MtlsMode::Permissive)]);
     assert!(world.snapshot.protection.is_none());
+}
+
+#[tokio::test]
+async fn keys_of_tokens_are_read_once() {
+    let mut world = World::new();
+    let wanting = |mtls, issuer: &str| {
+        let name = "InboundPolicy/shop/tokens".into();
+        let rule = JwtRule { name, issuer: issuer.into(), audiences: Vec::new(), keys: None };
+        Resource::Inbound(Inbound { jwt: Some(Box::new(rule)), ..Inbound::plain(mtls) })
+    };
+    world.hold(&[wanting(MtlsMode::Strict, "one")]);
+    let first = world.snapshot.tokens.clone().unwrap();
+    world.hold(&[wanting(MtlsMode::Permissive, "one")]);
+    assert!(Arc::ptr_eq(&first, world.snapshot.tokens.as_ref().unwrap()), "the rule has not changed");
+    world.hold(&[wanting(MtlsMode::Permissive, "two")]);
+    assert!(!Arc::ptr_eq(&first, world.snapshot.tokens.as_ref().unwrap()));
+    world.reject(ResourceType::Listener, "inbound");
+    assert!(world.snapshot.tokens.is_some());
+    world.hold(&[inbound(MtlsMode::Permissive)]);
+    assert!(world.snapshot.tokens.is_none());
 }

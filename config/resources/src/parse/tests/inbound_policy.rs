@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use super::*;
-use crate::inbound_policy::{Concurrency, InboundPolicySpec, Priorities, Scope};
+use crate::inbound_policy::{Concurrency, InboundPolicySpec, JwtKeys, Priorities, Scope};
 use crate::mesh_config::Mtls;
 use crate::route_policy::LimitKey;
 
@@ -31,7 +31,9 @@ fn it_is_read_as_the_reference_writes_it() {
     assert_eq!(spec.concurrency, Some(Concurrency { min: 4, max: 512 }));
     let header = HeaderName::from_static("x-priority");
     assert_eq!(spec.priorities, Some(Priorities { header, default: 1, levels: 4 }));
-    assert_eq!(&*spec.jwt.unwrap().audiences[0], "shop");
+    let jwt = spec.jwt.unwrap();
+    assert_eq!((&*jwt.issuer, &*jwt.audiences[0]), ("https://issuer.example", "shop"));
+    assert_eq!(jwt.keys, JwtKeys::At("https://issuer.example/jwks".into()));
 }
 
 #[test]
@@ -85,5 +87,43 @@ fn what_cannot_be_meant_is_named_with_its_field() {
         assert!(shown.starts_with(&format!("spec.{expected}")), "{spec}: {shown}");
         assert!(shown.ends_with("everything that it is about is refused"), "{shown}");
         assert!(parsed.objects[0].object.is_stand_in(), "{spec}");
+    }
+}
+
+#[test]
+fn keys_of_tokens_are_at_a_url_or_written_down() {
+    let jwt = |text: &str| {
+        let text = format!(
+            "{{apiVersion: outrigger.dev/v1alpha1, kind: InboundPolicy, metadata: {{name: a}}, spec: {{jwt: {text}}}}}"
+        );
+        parse_yaml("f", &text)
+    };
+    let key = r#"{"kty": "EC", "crv": "P-256", "x": "a", "y": "b"}"#;
+    let read = spec(&format!("{{jwt: {{issuer: i, jwks: '{{\"keys\": [{key}]}}'}}}}")).jwt.unwrap();
+    assert_eq!(read.keys, JwtKeys::Here(format!("{{\"keys\": [{key}]}}").into()));
+    let long = format!("{{issuer: i, jwksUri: 'https://i.example/{}'}}", "x".repeat(2048));
+    let table = [
+        ("{jwksUri: https://i.example}", "jwt.issuer: missing"),
+        ("{issuer: '', jwksUri: https://i.example}", "jwt.issuer: empty"),
+        ("{issuer: i}", "jwt.jwksUri: missing"),
+        ("{issuer: i, jwksUri: https://i.example, jwks: '{}'}", "jwt.jwks: beside jwksUri"),
+        ("{issuer: i, jwksUri: i.example/jwks}", "jwt.jwksUri: not a URL"),
+        ("{issuer: i, jwksUri: 'file:///etc/passwd'}", "jwt.jwksUri: not a URL"),
+        ("{issuer: i, jwksUri: 'ftp://i.example/a'}", "jwt.jwksUri: not a URL of http"),
+        ("{issuer: i, jwksUri: /jwks}", "jwt.jwksUri: not a URL of http"),
+        ("{issuer: i, jwksUri: 'https://ann:secret@i.example/'}", "jwt.jwksUri: with a user name"),
+        ("{issuer: i, jwksUri: 'https://i.example/#a'}", "jwt.jwksUri: with a fragment"),
+        (&long, "jwt.jwksUri: longer than"),
+        ("{issuer: i, jwks: 'keys'}", "jwt.jwks: not JSON"),
+        ("{issuer: i, jwks: '[]'}", "jwt.jwks: not a JSON Web Key Set"),
+        (r#"{issuer: i, jwks: '{"keys": []}'}"#, "jwt.jwks: without a key"),
+        (r#"{issuer: i, jwks: '{"keys": [{"kty": "oct", "k": "a"}]}'}"#, "jwt.jwks: without a key"),
+        (r#"{issuer: i, jwks: '{"keys": [{"kty": "RSA", "use": "enc"}]}'}"#, "jwt.jwks: without a key"),
+        (r#"{issuer: i, jwks: '{"keys": [{"kty": "RSA", "d": "a"}]}'}"#, "jwt.jwks: with a private key"),
+    ];
+    for (text, expected) in table {
+        let problems: Vec<String> =
+            jwt(text).problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{text}: {problems:?}");
     }
 }
