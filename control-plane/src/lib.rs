@@ -1,7 +1,8 @@
 //! Configures every proxy over xDS, signs certificates, reports status.
 //!
 //! A change goes through the modules in this order: a `source` sees it, the `world` takes it in, `translate` says what
-//! it means for the data plane, `xds` tells the proxies. `ca` and `token` give workloads their identity. `run` puts it
+//! it means for the data plane, `xds` tells the proxies. `ca` and `token` give workloads their identity; `jwks` fetches
+//! the keys with which proxies verify the tokens of users. `run` puts it
 //! all together. In a cluster the replica that `leader` elects tells users what became of their objects (`writer`).
 //! `injector` puts sidecars into pods and `webhook` has the API server ask for that; they share nothing with that path.
 
@@ -9,6 +10,7 @@ pub mod ca;
 pub mod explain;
 pub mod http;
 pub mod injector;
+pub mod jwks;
 pub mod kubernetes;
 pub mod leader;
 pub mod run;

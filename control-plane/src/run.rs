@@ -27,6 +27,7 @@ use crate::ca::{Authority, CertificateService};
 use crate::http;
 use crate::http::meters::Meters;
 use crate::http::readers::Readers;
+use crate::jwks::Fetcher;
 use crate::source::Update;
 use crate::token::TokenKeys;
 use crate::token::book::Book;
@@ -142,6 +143,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     if let Verifier::Keys(_, book) = &secrets.verifier {
         supervisor.spawn("tokens", until(drain.clone(), book.clone().follow()));
     }
+    let keys = Fetcher::new(hub.clone(), facts, meters.clone());
+    supervisor.spawn("jwks", never_fails(keys.run(drain.clone())));
+
     if let Some(cluster) = &cluster {
         tracing::info!(namespace = %cluster.namespace, "configured by a cluster");
         let writer = cluster.writer(hub.clone(), secrets.authority.bundles());

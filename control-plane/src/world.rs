@@ -109,10 +109,26 @@ impl World {
     /// The same picture with something learned that is not written in any object, and what that may alter.
     pub fn learn(&self, fact: Fact) -> (World, Changed) {
         let mut facts = Facts::clone(&self.facts);
+        let changed = match &fact {
+            Fact::Roots(_) => Changed::Everything,
+            Fact::Keys(..) => self.inbound_with_jwt(),
+            // Proxies are not told why there are no keys.
+            Fact::KeysFault(..) => Changed::default(),
+        };
         match facts.learn(fact) {
-            true => (Self { facts: Arc::new(facts), ..self.clone() }, Changed::Everything),
+            true => (Self { facts: Arc::new(facts), ..self.clone() }, changed),
             false => (self.clone(), Changed::default()),
         }
+    }
+
+    /// How the workloads receive traffic that a policy about tokens may be about: such policies do not reach beyond their
+    /// namespace.
+    fn inbound_with_jwt(&self) -> Changed {
+        let mut changed = Changed::default();
+        for held in self.find(&Term::InboundPolicyWithJwt) {
+            changed.add(DestinationKey::Inbound(held.object.meta().namespace.clone()));
+        }
+        changed
     }
 
     /// What is known beside the objects.

@@ -14,7 +14,7 @@ use outrigger_control_plane::world::{Change, World};
 use outrigger_resources::{Kind, parse_yaml};
 
 /// Who asks and what (`namespace: METHOD host:port/path name:value`, or `https://SNI@host:port`), and what is to come of it.
-const ASKED: [(&str, &str, &str); 36] = [
+const ASKED: [(&str, &str, &str); 37] = [
     ("affinity", "shop: GET carts.shop:9080/cart", "/cart to 100% carts: keep to an endpoint by cookie cart"),
     ("affinity", "shop: GET reviews.shop:9080/", "/ to 100% reviews: keep to an endpoint by cookie session"),
     ("affinity", "shop: GET cache.shop:9080/", "/ to 100% cache (Maglev)"),
@@ -57,6 +57,7 @@ const ASKED: [(&str, &str, &str); 36] = [
         "shop: GET reviews.shop:9080/",
         "/ to 100% reviews: send a second time what is slower than 95 % (at most 5 % more)",
     ),
+    ("jwt", "shop: GET reviews.shop:9080/", "/ to 100% reviews"),
     ("locality", "shop: GET reviews.shop:9080/", "/ to 100% reviews (locality PreferLocal)"),
     (
         "mirror",

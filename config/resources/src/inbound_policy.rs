@@ -1,7 +1,5 @@
 //! An InboundPolicy: how a workload receives traffic. What is absent stays as a less specific policy, or the mesh, has it.
 
-use std::sync::Arc;
-
 use http::HeaderName;
 use serde::{Deserialize, Deserializer};
 

@@ -13,7 +13,7 @@ const ROOT_ENDS: &str = "outrigger_control_plane_root_expiration_timestamp_secon
 const SIGNER_ENDS: &str = "outrigger_control_plane_signer_expiration_timestamp_seconds";
 
 /// The table: a row for each metric.
-pub const SPECS: [MetricSpec; 11] = [
+pub const SPECS: [MetricSpec; 12] = [
     MetricSpec {
         name: "outrigger_control_plane_proxies",
         kind: Kind::Gauge,
@@ -61,6 +61,12 @@ pub const SPECS: [MetricSpec; 11] = [
         kind: Kind::Counter,
         help: "Bearer tokens that proved nothing, by reason.",
         labels: &["reason"],
+    },
+    MetricSpec {
+        name: "outrigger_control_plane_jwks_fetches_total",
+        kind: Kind::Counter,
+        help: "Fetches of keys that sign tokens, by what became of them: fetched, failed.",
+        labels: &["outcome"],
     },
     MetricSpec {
         name: "outrigger_control_plane_problems",
@@ -160,6 +166,11 @@ impl Meters {
     /// A token was refused.
     pub fn token_refused(&self, reason: &'static str) {
         self.count("outrigger_control_plane_tokens_refused_total", ("reason", reason));
+    }
+
+    /// Keys of an issuer of tokens were asked for.
+    pub fn jwks_fetch(&self, outcome: &'static str) {
+        self.count("outrigger_control_plane_jwks_fetches_total", ("outcome", outcome));
     }
 
     fn count(&self, name: &'static str, (label, value): (&'static str, &'static str)) {

@@ -1,6 +1,9 @@
 //! What became of InboundPolicies, for each of their targets.
 
-use outrigger_resources::inbound_policy::{InboundPolicy, Scope};
+use std::sync::Arc;
+
+use outrigger_base::jwks::PublicKeys;
+use outrigger_resources::inbound_policy::{InboundPolicy, Jwt, JwtKeys, Scope};
 use outrigger_resources::route::TargetRef;
 use outrigger_resources::{Kind, ObjectRef};
 
@@ -65,10 +68,46 @@ fn finish(
             "spec.priorities says who is refused first by spec.concurrency, which is not written here";
         verdict.note(message);
     }
-    if spec.jwt.is_some() {
-        let message = "spec.jwt: this version cannot check tokens; until the field is removed every request and \
-                       connection to these workloads is refused (unauthenticated)";
-        verdict.invalidate(reason::UNSUPPORTED_VALUE, message.to_owned());
+    if let Some(jwt) = &spec.jwt {
+        judge_keys(world, jwt, &mut verdict);
     }
     verdict.done()
+}
+
+/// Says what is wrong with the keys that verify tokens.
+fn judge_keys(world: &World, jwt: &Jwt, verdict: &mut Verdict) {
+    match &jwt.keys {
+        JwtKeys::At(url) => judge_url(world, url, verdict),
+        JwtKeys::Here(json) => match PublicKeys::read(json.as_bytes()) {
+            Ok(keys) => {
+                for left_out in keys.left_out() {
+                    verdict.invalidate(reason::INVALID, format!("spec.jwt.jwks: {left_out}; it is left out"));
+                }
+            }
+            Err(error) => {
+                let message =
+                    format!("spec.jwt.jwks: {error}; until then every request is refused (unauthenticated)");
+                verdict.invalidate(reason::INVALID, message);
+            }
+        },
+    }
+}
+
+fn judge_url(world: &World, url: &Arc<str>, verdict: &mut Verdict) {
+    let facts = world.facts();
+    let consequence = match facts.keys.contains_key(url) {
+        true => "the last good ones are used, for a day at most",
+        false => "until then every request is refused (unauthenticated)",
+    };
+    match (facts.key_faults.get(url), facts.keys.contains_key(url)) {
+        (Some(fault), _) => {
+            let message = format!("spec.jwt.jwksUri: no keys from {url}: {fault}; {consequence}");
+            verdict.unresolve(reason::INVALID, message);
+        }
+        (None, false) => {
+            let message = format!("spec.jwt.jwksUri: the keys of {url} are not fetched yet; {consequence}");
+            verdict.unresolve(reason::INVALID, message);
+        }
+        (None, true) => {}
+    }
 }

@@ -351,7 +351,7 @@ fn the_journal_tells_a_problem_once_and_its_solution_once() {
 #[test]
 fn inbound_policies_say_what_does_not_count() {
     let on = |name: &str| format!("targetRefs: [{{group: '', kind: Service, name: {name}}}]");
-    let jwt = "jwt: {issuer: i, jwksUri: j}";
+    let jwt = "jwt: {issuer: i, jwksUri: 'https://i.example/keys'}";
     let yaml = service("reviews", 1)
         + &own("InboundPolicy", "a", &format!("{{{}, mtls: Strict}}", on("reviews")))
         + &own("InboundPolicy", "b", &format!("{{{}, mtls: Permissive, concurrency: {{}}}}", on("reviews")))
@@ -369,9 +369,9 @@ fn inbound_policies_say_what_does_not_count() {
             "b on reviews: PartiallyInvalid Conflicted: spec.mtls: InboundPolicy/shop/a is older, and counts instead",
             "c on gone: Accepted TargetNotFound: Service/shop/gone is not there",
             "d: Accepted TargetNotFound: targetRefs: a Workload cannot be a target; use a Service",
-            "f: PartiallyInvalid Conflicted: spec.mtls: InboundPolicy/shop/e is older, and counts instead; \
-             spec.jwt: this version cannot check tokens; until the field is removed every request and connection to \
-             these workloads is refused (unauthenticated)",
+            "f: ResolvedRefs Invalid: spec.jwt.jwksUri: the keys of https://i.example/keys are not fetched yet; until \
+             then every request is refused (unauthenticated)",
+            "f: PartiallyInvalid Conflicted: spec.mtls: InboundPolicy/shop/e is older, and counts instead",
         ],
     );
 }

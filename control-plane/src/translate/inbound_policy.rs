@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use outrigger_model::inbound::{self as model, Inbound, InboundLimits, MtlsMode};
-use outrigger_resources::inbound_policy::{InboundPolicy, InboundPolicySpec, Scope};
+use outrigger_model::jwt::{JwtRule, KeySet};
+use outrigger_resources::inbound_policy::{InboundPolicy, InboundPolicySpec, Jwt, JwtKeys, Scope};
 use outrigger_resources::mesh_config::Mtls;
 use outrigger_resources::{Kind, Object, ObjectRef, select};
 
@@ -98,14 +99,24 @@ pub(super) fn apply(world: &World, receiver: &Receiver<'_>, inbound: &mut Inboun
         classes: written.levels,
         default: written.default,
     });
-    // This version cannot tell a good token from a bad one: nobody has a good one.
-    inbound.closed_by = first(InboundSection::Jwt).map(|policy| name_of(policy));
+    let jwt =
+        first(InboundSection::Jwt).and_then(|policy| Some((policy.spec.jwt.as_ref()?, name_of(policy))));
+    inbound.jwt = jwt.map(|(jwt, name)| Box::new(jwt_rule(world, jwt, name)));
     // What was meant by a policy that cannot be read is not known, so that nobody can be let in.
     if let Some(unread) = policies.iter().find(|policy| policy.is_stand_in) {
         inbound.closed_by = Some(name_of(unread));
     }
     let limits = InboundLimits { rate, concurrency, priorities };
     inbound.limits = (limits != InboundLimits::default()).then(|| Box::new(limits));
+}
+
+/// What tokens must be, with the keys as far as they are known: while they are not, no token is good.
+fn jwt_rule(world: &World, written: &Jwt, name: Arc<str>) -> JwtRule {
+    let keys = match &written.keys {
+        JwtKeys::At(url) => world.facts().keys.get(url).cloned(),
+        JwtKeys::Here(json) => Some(KeySet { json: json.clone(), usable_until: None }),
+    };
+    JwtRule { name, issuer: written.issuer.clone(), audiences: written.audiences.clone(), keys }
 }
 
 /// The policies about a workload, the most specific first.

@@ -12,6 +12,8 @@ pub struct Facts {
     pub roots: Option<Roots>,
     /// Keys of issuers of tokens, by the URL they come from. One that is not here was never fetched.
     pub keys: BTreeMap<Arc<str>, KeySet>,
+    /// Why keys cannot be fetched from these URLs at the moment, as a clause.
+    pub key_faults: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// The roots of the mesh's own trust domain.
@@ -30,6 +32,8 @@ pub enum Fact {
     Roots(Roots),
     /// The keys at a URL are these from now on; `None` when nobody asks for them any more.
     Keys(Arc<str>, Option<KeySet>),
+    /// Why keys cannot be fetched from a URL at the moment; `None` when they can, or nobody asks for them.
+    KeysFault(Arc<str>, Option<Arc<str>>),
 }
 
 impl Facts {
@@ -39,6 +43,8 @@ impl Facts {
             Fact::Roots(roots) => self.roots.replace(roots.clone()) != Some(roots),
             Fact::Keys(url, Some(keys)) => self.keys.insert(url, keys.clone()) != Some(keys),
             Fact::Keys(url, None) => self.keys.remove(&url).is_some(),
+            Fact::KeysFault(url, Some(why)) => self.key_faults.insert(url, why.clone()) != Some(why),
+            Fact::KeysFault(url, None) => self.key_faults.remove(&url).is_some(),
         }
     }
 }
@@ -56,6 +62,10 @@ mod tests {
         assert!(facts.learn(Fact::Roots(roots.clone())) && !facts.learn(Fact::Roots(roots)));
         assert!(facts.learn(Fact::Keys(url.clone(), Some(keys.clone()))));
         assert!(!facts.learn(Fact::Keys(url.clone(), Some(keys))));
-        assert!(facts.learn(Fact::Keys(url.clone(), None)) && !facts.learn(Fact::Keys(url, None)));
+        assert!(facts.learn(Fact::Keys(url.clone(), None)) && !facts.learn(Fact::Keys(url.clone(), None)));
+        let fault = |why: &str| Fact::KeysFault(url.clone(), Some(why.into()));
+        assert!(facts.learn(fault("away")) && !facts.learn(fault("away")) && facts.learn(fault("late")));
+        let none = || Fact::KeysFault(url.clone(), None);
+        assert!(facts.learn(none()) && !facts.learn(none()));
     }
 }

@@ -51,6 +51,8 @@ pub(crate) enum Term {
     InboundPolicyIn(Arc<str>),
     /// AuthorizationPolicies by their namespace.
     AuthorizationPolicyIn(Arc<str>),
+    /// InboundPolicies that say what tokens requests must carry.
+    InboundPolicyWithJwt,
     /// BackendTLSPolicies by the ConfigMaps they trust.
     Trusting(ObjectRef),
     /// BackendPolicies, and the standard's policies for backends, by their target.
@@ -142,6 +144,7 @@ pub(super) fn terms(object: &Object) -> BTreeSet<Term> {
         }
         Object::InboundPolicy(policy) => {
             terms.insert(Term::InboundPolicyIn(policy.meta.namespace.clone()));
+            terms.extend(policy.spec.jwt.is_some().then_some(Term::InboundPolicyWithJwt));
         }
         Object::AuthorizationPolicy(policy) => {
             terms.insert(Term::AuthorizationPolicyIn(policy.meta.namespace.clone()));

@@ -1,8 +1,10 @@
 //! InboundPolicies: which one counts for a workload, section by section.
 
 use outrigger_model::inbound::{Inbound, MtlsMode};
+use outrigger_model::jwt::KeySet;
 
 use super::*;
+use crate::world::{Changed, Fact};
 
 fn policy(name: &str, spec: &str) -> String {
     format!(
@@ -18,8 +20,12 @@ const LABELS: &str = "selector: {matchLabels: {app: reviews}}, ";
 fn inbound(yaml: &str, workload: &str) -> Inbound {
     let world = world(yaml);
     assert!(world.problems().is_empty(), "{:?}", world.problems());
+    inbound_in(&world, workload)
+}
+
+fn inbound_in(world: &World, workload: &str) -> Inbound {
     let client = Client { name: workload.into(), ..client("shop") };
-    match resource(&world, &client, ResourceType::Listener, "inbound") {
+    match resource(world, &client, ResourceType::Listener, "inbound") {
         Some(Resource::Inbound(inbound)) => inbound,
         other => panic!("{other:?}"),
     }
@@ -84,11 +90,25 @@ fn a_workload_may_open_what_the_mesh_closes() {
 }
 
 #[test]
-fn tokens_that_cannot_be_checked_close_the_workload() {
-    let jwt = "jwt: {issuer: https://i.example, jwksUri: https://i.example/jwks}";
+fn requests_must_carry_tokens_whether_the_keys_are_known_or_not() {
+    let jwt = "jwt: {issuer: https://i.example, jwksUri: https://i.example/jwks, audiences: [shop]}";
     let yaml = service("reviews", 1) + &service("ratings", 2) + &policy("tokens", &format!("{REVIEWS}{jwt}"));
-    assert_eq!(inbound(&yaml, "reviews-1").closed_by.as_deref(), Some("InboundPolicy/shop/tokens"));
-    assert_eq!(inbound(&yaml, "ratings-1").closed_by, None);
+    let rule = inbound(&yaml, "reviews-1").jwt.unwrap();
+    assert_eq!((&*rule.name, &*rule.issuer), ("InboundPolicy/shop/tokens", "https://i.example"));
+    assert_eq!((rule.audiences, rule.keys), (vec!["shop".into()], None));
+    assert_eq!(inbound(&yaml, "ratings-1").jwt, None);
+
+    let keys = KeySet { json: "{}".into(), usable_until: Some(7) };
+    let (learned, changed) =
+        world(&yaml).learn(Fact::Keys("https://i.example/jwks".into(), Some(keys.clone())));
+    assert_eq!(inbound_in(&learned, "reviews-1").jwt.unwrap().keys, Some(keys));
+    let shop = Changed::Destinations([DestinationKey::Inbound("shop".into())].into());
+    assert_eq!(changed, shop, "nobody else is concerned");
+
+    let key = r#"{"keys": [{"kty": "EC"}]}"#;
+    let here = format!("{REVIEWS}jwt: {{issuer: i, jwks: '{key}'}}");
+    let rule = inbound(&(service("reviews", 1) + &policy("tokens", &here)), "reviews-1").jwt.unwrap();
+    assert_eq!(rule.keys, Some(KeySet { json: key.into(), usable_until: None }));
 }
 
 #[test]
