@@ -110,7 +110,7 @@ fn keys_that_cannot_verify_are_left_out_and_say_why() {
         let set = read(&[key.clone(), good.clone()]).unwrap();
         assert_eq!((set.keys().len(), set.left_out().len()), (1, 1), "{key}");
         assert!(set.left_out()[0].why.contains(why), "{key}: {}", set.left_out()[0]);
-        let error = read(&[key.clone()]).unwrap_err().to_string();
+        let error = read(std::slice::from_ref(&key)).unwrap_err().to_string();
         assert!(error.contains("no key that verifies") && error.contains(why), "{key}: {error}");
     }
     let signed = format!("AA{}", rsa["n"].as_str().unwrap());
