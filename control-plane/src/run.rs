@@ -143,7 +143,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     if let Verifier::Keys(_, book) = &secrets.verifier {
         supervisor.spawn("tokens", until(drain.clone(), book.clone().follow()));
     }
-    let keys = Fetcher::new(hub.clone(), facts, meters.clone());
+    let keys = Fetcher::new(hub.clone(), facts.clone(), meters.clone());
     supervisor.spawn("jwks", never_fails(keys.run(drain.clone())));
 
     if let Some(cluster) = &cluster {
