@@ -115,6 +115,7 @@ async fn certs(State(admin): State<Arc<Admin>>) -> Json<Value> {
             "identity": issued.tls.identity().as_str(),
             "chain": issued.chain,
             "root_sha256": issued.roots,
+            "federated_root_sha256": issued.federated,
         }),
     })
 }

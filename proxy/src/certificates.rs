@@ -1,45 +1,43 @@
 //! The life of a certificate: asked for, checked, published, renewed.
 //!
 //! The key is made here and never leaves the process. What comes back is checked before it replaces anything: chain,
-//! validity, and that the identity is our own. Client and server side are published together; handshakes only ever see
-//! a complete pair. Renewal begins at two thirds of life; a renewal that fails keeps what is valid and is tried again,
-//! louder as time runs out. Not here: who may have which identity, which is the control plane's decision.
+//! validity, and that the identity is our own. Client and server side are published together ([`LocalIdentity`]); handshakes
+//! only ever see a complete pair. Renewal begins at two thirds of life, or soon after another root began to sign; a renewal
+//! that fails keeps what is valid and is tried again, louder as time runs out. Not here: who may have which identity, which is
+//! the control plane's decision.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_base::ca::istio_certificate_service_client::IstioCertificateServiceClient;
 use outrigger_base::ca::{IstioCertificateRequest, IstioCertificateResponse};
-use outrigger_base::keys::WorkloadKey;
-use outrigger_base::telemetry::metrics::{Gauge, Kind, MetricSpec};
-use outrigger_model::identity::SpiffeId;
-use rustls::pki_types::CertificateDer;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use outrigger_base::keys::{WorkloadKey, parse_chain_pem};
+use outrigger_model::identity::{SpiffeId, SpiffeIdError};
+use outrigger_model::trust::Trust;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::Request;
 
 use crate::demand::Changes;
 use crate::worker::Shared;
-use crate::xds::{Backoff, ControlPlane, TokenError};
+use crate::xds::{Backoff, Connection, ControlPlane, TokenError};
 
+pub mod alarm;
+mod bundle;
 mod issued;
+mod local;
 mod schedule;
 
-pub use issued::{CertificateView, Issued};
+pub use bundle::{BundleError, TrustFile};
+pub use issued::{CertificateView, Issued, Refused};
+pub use local::{LocalIdentity, METRICS, Offer, OfferedTrust};
 
-use issued::{Refused, accept};
 use schedule::Schedule;
 
-/// The metric of this module.
-pub const METRICS: &[MetricSpec] = &[MetricSpec {
-    name: "outrigger_certificate_expiration_timestamp_seconds",
-    kind: Kind::Gauge,
-    help: "When the certificate of this workload expires, in seconds since 1970.",
-    labels: &[],
-}];
-
-/// How long a certificate is asked for.
-const VALIDITY: Duration = Duration::from_secs(24 * 3600);
+/// How long a certificate is asked for, in seconds: no wish, it is the authority's to say.
+const VALIDITY_SECONDS: i64 = 0;
 /// How long the authority may take to answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer, in bytes.
@@ -49,6 +47,9 @@ const RENEWAL_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration:
 /// The longest wait while there is none: the workload waits for it.
 const FIRST_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// The field of a request's metadata that says which workload it is for, beside whose identity.
+const WORKLOAD: &str = "WORKLOAD";
+
 /// Whose certificate it is, by the flags; the trust domain is the mesh's to say.
 #[derive(Debug, Clone)]
 pub struct Workload {
@@ -56,26 +57,41 @@ pub struct Workload {
     pub namespace: String,
     /// Its service account.
     pub service_account: String,
+    /// The id of its node, as discovery says it.
+    pub node: String,
 }
 
-/// Whom the mesh trusts.
-#[derive(Debug, Clone)]
-pub enum Roots {
-    /// Whoever stands last in the chain that the control plane answers with.
-    FromChain,
-    /// The certificates of `--trust-bundle`.
-    Bundle(Vec<CertificateDer<'static>>),
+impl Workload {
+    /// Its identity, once the mesh has said what its trust domain is.
+    pub(crate) fn id(&self, shared: &Shared) -> Option<Result<SpiffeId, SpiffeIdError>> {
+        let snapshot = shared.snapshot.load();
+        snapshot.inbound.as_ref()?;
+        Some(SpiffeId::new(&snapshot.mesh.trust_domain, &self.namespace, &self.service_account))
+    }
+
+    /// Waits for it.
+    pub(crate) async fn own_id(&self, shared: &Shared) -> SpiffeId {
+        let mut changes = shared.demand.changes().listen();
+        loop {
+            match self.id(shared) {
+                Some(Ok(id)) => return id,
+                Some(Err(error)) => tracing::error!(%error, "this workload can have no identity"),
+                None => {}
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
 }
 
 /// What keeps a workload's certificate valid.
 pub struct Certificates {
     shared: Arc<Shared>,
+    identity: Arc<LocalIdentity>,
     control_plane: ControlPlane,
     workload: Workload,
-    roots: Roots,
     changes: Changes,
-    issued: watch::Sender<Option<Arc<Issued>>>,
-    expiration: Gauge,
 }
 
 /// Why there is no new certificate.
@@ -94,124 +110,125 @@ enum IssueError {
 }
 
 impl Certificates {
-    /// For a workload that has a token.
-    pub fn new(shared: Arc<Shared>, control_plane: ControlPlane, workload: Workload, roots: Roots) -> Self {
-        let registry = shared.telemetry.registry();
-        registry.declare(METRICS);
-        let expiration = registry.gauge(METRICS[0].name, Vec::new());
+    /// For a workload that can prove who it is.
+    pub fn new(
+        shared: Arc<Shared>,
+        identity: Arc<LocalIdentity>,
+        control_plane: ControlPlane,
+        workload: Workload,
+    ) -> Self {
         let changes = shared.demand.changes().clone();
-        let issued = watch::Sender::new(None);
-        Self { shared, control_plane, workload, roots, changes, issued, expiration }
+        Self { shared, identity, control_plane, workload, changes }
     }
 
-    /// The certificate in force, for people.
-    pub fn issued(&self) -> watch::Receiver<Option<Arc<Issued>>> {
-        self.issued.subscribe()
-    }
-
-    /// Runs for ever.
+    /// Runs for ever. A certificate that is in force already is renewed when its time comes.
     pub async fn run(self) {
         let mut rng = fastrand::Rng::new();
         let mut backoff = Backoff::new(RENEWAL_BACKOFF.0, RENEWAL_BACKOFF.1);
-        let mut in_force: Option<(SpiffeId, Schedule)> = None;
         loop {
-            let id = self.own_id().await;
-            let error = match self.issue(&id).await {
-                Ok(issued) => {
-                    backoff.reset();
-                    let schedule = Schedule::of(&issued.facts, rustls::pki_types::UnixTime::now(), &mut rng);
-                    self.publish(issued);
-                    self.until_due(&id, schedule.renew_at).await;
-                    in_force = Some((id, schedule));
-                    continue;
-                }
-                Err(error) => error,
-            };
-            let wait = backoff.next(&mut rng);
-            match &in_force {
-                Some((known, schedule)) if *known == id && Instant::now() < schedule.expires_at => {
-                    tell_renewal_failed(&error, schedule, Instant::now());
-                    sleep(wait).await;
-                }
-                _ => {
-                    tracing::warn!(identity = %id, %error, "no certificate: neither mutual TLS nor readiness until there is one");
-                    sleep(wait.min(FIRST_BACKOFF_MAX)).await;
-                }
+            let id = self.workload.own_id(&self.shared).await;
+            if let Some(schedule) = self.schedule_of(&id, &mut rng) {
+                self.until_due(&id, schedule, &mut rng).await;
             }
+            // The mesh may have another name by now.
+            while let Err(error) = self.issue(&self.workload.own_id(&self.shared).await).await {
+                self.pause(&error, backoff.next(&mut rng), &mut rng).await;
+            }
+            backoff.reset();
         }
     }
 
-    /// Our identity, once the mesh has said what its trust domain is.
-    async fn own_id(&self) -> SpiffeId {
-        let mut changes = self.changes.listen();
-        loop {
-            match self.id_of_now() {
-                Some(Ok(id)) => return id,
-                Some(Err(error)) => tracing::error!(%error, "this workload can have no identity"),
-                None => {}
-            }
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+    /// The moments of the certificate in force, when it is one for `id` and is valid.
+    fn schedule_of(&self, id: &SpiffeId, rng: &mut fastrand::Rng) -> Option<Schedule> {
+        let issued = self.identity.issued().borrow().clone()?;
+        let now = UnixTime::now();
+        let is_good = issued.tls.identity() == id && issued.facts.check_time(now).is_ok();
+        is_good.then(|| Schedule::of(&issued.facts, now, rng))
     }
 
-    fn id_of_now(&self) -> Option<Result<SpiffeId, outrigger_model::identity::SpiffeIdError>> {
-        let snapshot = self.shared.snapshot.load();
-        snapshot.inbound.as_ref()?;
-        Some(SpiffeId::new(
-            &snapshot.mesh.trust_domain,
-            &self.workload.namespace,
-            &self.workload.service_account,
-        ))
-    }
-
-    /// Until the certificate is to be renewed, or the mesh has another trust domain.
-    async fn until_due(&self, id: &SpiffeId, renew_at: Instant) {
+    /// Until the certificate is to be renewed, the mesh has another trust domain, or no longer trusts the root of ours.
+    async fn until_due(&self, id: &SpiffeId, mut schedule: Schedule, rng: &mut fastrand::Rng) {
         let mut changes = self.changes.listen();
-        let due = sleep(renew_at.saturating_duration_since(Instant::now()));
-        tokio::pin!(due);
+        let mut seen: Option<Arc<Trust>> = None;
         loop {
-            if matches!(self.id_of_now(), Some(Ok(now)) if now != *id) {
+            let is_another = matches!(self.workload.id(&self.shared), Some(Ok(now)) if now != *id);
+            if is_another || self.identity.is_at_odds() {
                 return;
             }
+            let trust = self.identity.configured();
+            if trust != seen {
+                seen = trust;
+                if self.identity.is_under_an_old_root(UnixTime::now()) {
+                    schedule = schedule.hastened(Instant::now(), rng);
+                    tracing::info!(
+                        "another root signs certificates now: this workload asks for one under it soon"
+                    );
+                }
+            }
             tokio::select! {
-                () = &mut due => return,
+                () = sleep_until(schedule.renew_at) => return,
                 Ok(()) = changes.changed() => {}
             }
         }
     }
 
-    async fn issue(&self, id: &SpiffeId) -> Result<Issued, IssueError> {
+    /// Tells of a failure, and waits before the next try.
+    async fn pause(&self, error: &IssueError, wait: Duration, rng: &mut fastrand::Rng) {
+        let id = self.workload.own_id(&self.shared).await;
+        let now = Instant::now();
+        let wait = match self.schedule_of(&id, rng) {
+            Some(schedule) => {
+                tell_renewal_failed(error, &schedule, now);
+                schedule.wait(wait, RENEWAL_BACKOFF.0, now)
+            }
+            None => {
+                tracing::warn!(identity = %id, %error, "no certificate: neither mutual TLS nor readiness until there is one");
+                wait.min(FIRST_BACKOFF_MAX)
+            }
+        };
+        sleep(wait).await;
+    }
+
+    async fn issue(&self, id: &SpiffeId) -> Result<(), IssueError> {
         let key = WorkloadKey::generate()?;
+        let csr = key.csr_pem(id)?;
+        let connection = self.control_plane.connection();
+        let answer = match self.ask(&connection, &csr).await {
+            // The certificate may prove nothing any more where the token does.
+            Err(IssueError::Call(status)) if connection.is_refused_for_its_certificate(&status) => {
+                self.ask(&self.control_plane.connection(), &csr).await?
+            }
+            answer => answer?,
+        };
+        let chain = parse_chain_pem(answer.join("\n").as_bytes()).map_err(Refused::Chain)?;
+        let trust = presumed_trust(id, &chain);
+        self.identity.take(id, Offer { chain, key: key.private_key(), trust })?;
+        Ok(())
+    }
+
+    async fn ask(&self, connection: &Connection, csr: &str) -> Result<Vec<String>, IssueError> {
+        let workload = Value { kind: Some(Kind::StringValue(self.workload.node.clone())) };
         let mut request = Request::new(IstioCertificateRequest {
-            csr: key.csr_pem(id)?,
-            validity_duration: VALIDITY.as_secs() as i64,
-            metadata: None,
+            csr: csr.to_owned(),
+            validity_duration: VALIDITY_SECONDS,
+            metadata: Some(Struct { fields: [(WORKLOAD.to_owned(), workload)].into() }),
         });
-        self.control_plane.authorize(&mut request)?;
-        let client = IstioCertificateServiceClient::new(self.control_plane.channel());
+        connection.authorize(&mut request)?;
+        let client = IstioCertificateServiceClient::new(connection.channel());
         let mut client = client.max_decoding_message_size(MAX_ANSWER_BYTES);
         let answered = timeout(CALL_TIMEOUT, client.create_certificate(request)).await;
         let answered = answered.map_err(|_| IssueError::Timeout)?;
         let answered = answered.map_err(|status| IssueError::Call(Box::new(status)))?;
         let IstioCertificateResponse { cert_chain } = answered.into_inner();
-        Ok(accept(&key, &cert_chain, id, &self.roots)?)
+        Ok(cert_chain)
     }
+}
 
-    /// From here on new handshakes use it; open connections end by age.
-    fn publish(&self, issued: Issued) {
-        let expires = issued.facts.not_after;
-        tracing::info!(
-            identity = %issued.tls.identity(),
-            serial = issued.facts.serial,
-            expires = outrigger_base::identity::date(expires),
-            "certificate in force"
-        );
-        self.expiration.set(expires.as_secs() as f64);
-        self.shared.tls.store(Some(issued.tls.clone()));
-        self.issued.send_replace(Some(Arc::new(issued)));
-        self.changes.ring();
+/// Whoever stands last in the chain is the root, as long as nobody else says who is.
+fn presumed_trust(id: &SpiffeId, chain: &[CertificateDer<'static>]) -> OfferedTrust {
+    match chain {
+        [_, .., root] => OfferedTrust::Presumed(Trust::alone(id.trust_domain(), [root.as_ref().into()])),
+        _ => OfferedTrust::Unsaid,
     }
 }
 

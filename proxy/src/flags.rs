@@ -68,6 +68,9 @@ pub struct RunArgs {
     /// The token that proves who the workload is; without it the workload has no identity and speaks plaintext only
     #[arg(long, value_name = "FILE", env = "OUTRIGGER_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
+    /// Where the identity comes from: control-plane, by --token-file, or spiffe-workload-api:unix:///PATH
+    #[arg(long, value_name = "SOURCE", env = "OUTRIGGER_IDENTITY", default_value = "control-plane")]
+    pub identity: IdentitySource,
     /// PEM certificates to trust for an https:// control plane and as the roots of the mesh
     #[arg(long, value_name = "FILE", env = "OUTRIGGER_TRUST_BUNDLE")]
     pub trust_bundle: Option<PathBuf>,
@@ -130,6 +133,15 @@ pub struct RunArgs {
     pub log_level: String,
 }
 
+/// `--identity`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentitySource {
+    /// The control plane's authority, asked with the token.
+    ControlPlane,
+    /// A SPIFFE Workload API at this socket.
+    WorkloadApi(PathBuf),
+}
+
 /// `--inbound listen=application`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboundFlag {
@@ -171,6 +183,34 @@ impl ProxyCli {
     /// one of `run`.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, Unrunnable> {
         Self::try_parse_from(with_subcommand(line)).map_err(|error| unrunnable(&error))
+    }
+}
+
+impl RunArgs {
+    /// Whether the workload can prove who it is.
+    pub fn has_identity(&self) -> bool {
+        match self.identity {
+            IdentitySource::ControlPlane => self.token_file.is_some(),
+            IdentitySource::WorkloadApi(_) => true,
+        }
+    }
+}
+
+impl FromStr for IdentitySource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "control-plane" {
+            return Ok(Self::ControlPlane);
+        }
+        // SPIFFE Workload Endpoint, section 4: unix:///path or unix:/path.
+        let socket = text.strip_prefix("spiffe-workload-api:unix:");
+        let path =
+            socket.map(|path| path.strip_prefix("//").unwrap_or(path)).filter(|path| path.starts_with('/'));
+        let path = path.filter(|path| path.len() > 1).ok_or(
+            "write control-plane, or spiffe-workload-api:unix:///PATH with the absolute path of the agent's socket",
+        )?;
+        Ok(Self::WorkloadApi(path.into()))
     }
 }
 
@@ -311,6 +351,23 @@ mod tests {
             let error = read(&line).unwrap_err();
             assert!(parts.iter().all(|part| error.contains(part)), "{line}: {error}");
             assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_source_of_the_identity_is_the_control_plane_or_a_socket() {
+        let of =
+            |text: &str| read(&format!("{NEEDED}{text}")).map(|args| (args.has_identity(), args.identity));
+        assert_eq!(of(""), Ok((false, IdentitySource::ControlPlane)));
+        assert_eq!(of(" --token-file t"), Ok((true, IdentitySource::ControlPlane)));
+        for socket in ["unix:///run/agent.sock", "unix:/run/agent.sock"] {
+            let source = IdentitySource::WorkloadApi("/run/agent.sock".into());
+            assert_eq!(of(&format!(" --identity spiffe-workload-api:{socket}")), Ok((true, source)));
+        }
+        for bad in ["spire", "spiffe-workload-api:tcp://127.0.0.1:1", "spiffe-workload-api:unix://agent.sock"]
+        {
+            let error = of(&format!(" --identity {bad}")).unwrap_err();
+            assert!(error.contains("spiffe-workload-api:unix:///PATH"), "{error}");
         }
     }
 

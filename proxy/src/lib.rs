@@ -22,6 +22,7 @@ pub mod telemetry;
 pub mod demand;
 pub mod xds;
 pub mod certificates;
+pub mod spiffe;
 pub mod application;
 pub mod admin;
 pub mod redirect;

@@ -12,12 +12,13 @@ mod held;
 mod link;
 mod node;
 mod protocol;
+mod refusal;
 mod saved;
 #[cfg(test)]
 pub(crate) mod support;
 
 pub use client::{Client, METRICS, Parts};
-pub use control_plane::{ControlPlane, ControlPlaneError, TokenError};
+pub use control_plane::{Connection, ControlPlane, ControlPlaneError, TokenError};
 pub use node::{Identity, node};
 
 pub(crate) use backoff::Backoff;

@@ -10,6 +10,7 @@ use outrigger_base::tls::{Alpn, Credentials, MeshTls, endpoint_name};
 use outrigger_control_plane::ca::root::Root;
 use outrigger_control_plane::ca::store::Store;
 use outrigger_model::identity::SpiffeId;
+use outrigger_model::trust::Trust;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::client::Resumption;
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -80,8 +81,7 @@ fn mesh_tls(data: &Path) -> Result<MeshTls> {
     let credentials = Credentials {
         chain: vec![certificate.der().clone()],
         key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        roots: vec![root.certificate().clone()],
-        trust_domain: TRUST_DOMAIN.to_owned(),
+        trust: Trust::alone(TRUST_DOMAIN, [root.certificate().as_ref().into()]),
     };
     MeshTls::build(&credentials).map_err(|error| anyhow!(Arc::new(error)))
 }

@@ -9,6 +9,7 @@ use outrigger_model::identity::SpiffeId;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The longest chain we take, in certificates: leaf, intermediates and root.
 pub const MAX_CHAIN_CERTIFICATES: usize = 10;
@@ -42,12 +43,27 @@ pub enum KeyError {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
+    /// A certificate among bytes is not DER.
+    #[error("what should be certificate {place} is not DER")]
+    Der {
+        /// Which one, counted from 1.
+        place: usize,
+    },
     /// There is no certificate in the text.
     #[error("there is no certificate (-----BEGIN CERTIFICATE-----) in the text")]
     NoCertificate,
     /// There are more certificates than we take.
     #[error("the chain has more than {MAX_CHAIN_CERTIFICATES} certificates")]
     TooLong,
+    /// There are no bytes.
+    #[error("there is no certificate in it")]
+    NothingThere,
+    /// There are more certificates than are asked for.
+    #[error("there are more than {most} certificates in it")]
+    TooMany {
+        /// How many are taken.
+        most: usize,
+    },
 }
 
 impl WorkloadKey {
@@ -93,6 +109,26 @@ pub fn parse_chain_pem(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, KeyEr
     if chain.is_empty() { Err(KeyError::NoCertificate) } else { Ok(chain) }
 }
 
+/// Reads one to `most` certificates in DER that follow each other, as the SPIFFE Workload API has them.
+///
+/// # Errors
+/// Which one is no certificate, or that there is none or too many.
+pub fn parse_concatenated_der(bytes: &[u8], most: usize) -> Result<Vec<CertificateDer<'static>>, KeyError> {
+    let mut certificates = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        if certificates.len() == most {
+            return Err(KeyError::TooMany { most });
+        }
+        let place = certificates.len() + 1;
+        let (after, _) = X509Certificate::from_der(rest).map_err(|_| KeyError::Der { place })?;
+        let (certificate, after) = rest.split_at(rest.len() - after.len());
+        certificates.push(certificate.to_vec().into());
+        rest = after;
+    }
+    if certificates.is_empty() { Err(KeyError::NothingThere) } else { Ok(certificates) }
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateSigningRequestParams, PublicKeyData};
@@ -136,5 +172,20 @@ mod tests {
         assert!(matches!(parse_chain_pem(b"hello"), Err(KeyError::NoCertificate)));
         let broken = b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n";
         assert!(matches!(parse_chain_pem(broken), Err(KeyError::Pem { place: 1, .. })));
+    }
+
+    #[test]
+    fn certificates_that_follow_each_other_are_taken_apart() {
+        let pair = WorkloadKey::generate().unwrap().pair;
+        let one = CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&pair).unwrap().der().clone();
+        let other =
+            CertificateParams::new(["b".to_owned()]).unwrap().self_signed(&pair).unwrap().der().clone();
+        let both = [one.as_ref(), other.as_ref()].concat();
+        assert_eq!(parse_concatenated_der(&both, 2).unwrap(), [one.clone(), other]);
+        assert!(matches!(parse_concatenated_der(&both, 1), Err(KeyError::TooMany { most: 1 })));
+        assert!(matches!(parse_concatenated_der(b"", 1), Err(KeyError::NothingThere)));
+        for bad in [[one.as_ref(), b"x"].concat(), both[..both.len() - 1].to_vec()] {
+            assert!(matches!(parse_concatenated_der(&bad, 9), Err(KeyError::Der { place: 2 })));
+        }
     }
 }

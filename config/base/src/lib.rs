@@ -10,5 +10,6 @@ pub mod identity;
 pub mod jwks;
 pub mod keys;
 pub mod lifecycle;
+pub mod spiffe;
 pub mod telemetry;
 pub mod tls;

@@ -2,8 +2,8 @@
 //!
 //! A [`MeshTls`] is built whole from [`Credentials`] or not at all, so that a handshake only ever sees a complete
 //! configuration; renewal builds a new one and swaps it in. TLS 1.3 only, X25519MLKEM768 first. A peer is trusted when
-//! its chain ends at one of our roots and its certificate names one SPIFFE id of our trust domain; which id is expected
-//! there is the caller's question, answered by [`verified_peer`] after the handshake. Host names play no part between
+//! its certificate names one SPIFFE id and its chain ends at a root of the trust domain of that id: a root of one domain never
+//! vouches for another. Which id is expected there is the caller's question, answered by [`verified_peer`] after the handshake. Host names play no part between
 //! sidecars. This module does no I/O and knows neither pools nor policy.
 
 use std::fmt;
@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use outrigger_model::identity::SpiffeId;
+use outrigger_model::trust::Trust;
 use rustls::client::{ClientSessionMemoryCache, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -20,18 +21,23 @@ use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig};
 
 use crate::identity::{CertificateFacts, IdentityError, certificate_facts, peer_identity};
-use crate::keys::{KeyError, parse_chain_pem};
+use crate::keys::KeyError;
 
+mod by_name;
 mod describe;
+mod domains;
 mod known;
 mod origin;
 pub mod unverified;
 mod verify;
 
+pub use by_name::{client_by_name, client_with_bundle, server_side_only};
 pub use describe::{describe, describe_io};
+pub use domains::{check_trust, stands_under};
 pub use known::KNOWN_CHAINS;
 pub use origin::{OriginError, OriginTls, check_authorities};
 
+use domains::Domains;
 use known::Known;
 
 /// For how many endpoints a client keeps session tickets.
@@ -43,7 +49,7 @@ const TICKETS_PER_ENDPOINT: usize = 8;
 /// Tickets a server gives after each handshake: a connection that resumes uses one up and gets one back.
 const TICKETS_PER_HANDSHAKE: usize = 1;
 
-/// The most roots a trust bundle may hold.
+/// The most roots that the bundle of one trust domain may hold.
 pub const MAX_ROOTS: usize = 64;
 
 /// Offered beside the protocol by every client of the mesh, and never agreed on: it tells a sidecar's handshake from one that
@@ -69,10 +75,9 @@ pub struct Credentials {
     pub chain: Vec<CertificateDer<'static>>,
     /// The key of our certificate.
     pub key: PrivateKeyDer<'static>,
-    /// Whom we trust to sign the certificates of others; ours is signed by one of them too.
-    pub roots: Vec<CertificateDer<'static>>,
-    /// The one trust domain that peers may be of.
-    pub trust_domain: String,
+    /// Whom we trust to sign the certificates of others: the roots of each trust domain that peers may be of. The first
+    /// domain is our own, and one of its roots signed our certificate.
+    pub trust: Trust,
 }
 
 /// Client and server configurations of one certificate, published together.
@@ -85,6 +90,7 @@ pub struct MeshTls {
     h2: Arc<ClientConfig>,
     tcp: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    own: Arc<SingleCertAndKey>,
     servers: Arc<verify::Servers>,
     clients: Arc<verify::Clients>,
     identity: SpiffeId,
@@ -107,6 +113,14 @@ pub enum TlsError {
         place: usize,
         /// What went wrong.
         source: rustls::Error,
+    },
+    /// The bundle of one trust domain cannot be used.
+    #[error("trust domain {trust_domain}: {source}")]
+    Domain {
+        /// Whose bundle.
+        trust_domain: Arc<str>,
+        /// What is wrong with it.
+        source: Box<TlsError>,
     },
     /// The trust bundle is not PEM.
     #[error("the trust bundle cannot be read")]
@@ -147,28 +161,28 @@ impl MeshTls {
     /// As [`build`](Self::build), with another clock for all that depends on time in handshakes.
     pub fn build_with_time(credentials: &Credentials, time: Arc<dyn TimeProvider>) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
-        let roots = Arc::new(root_store(&credentials.roots)?);
+        let domains = Arc::new(Domains::new(&credentials.trust, &provider)?);
         let key = credentials.key.clone_key();
         let key = CertifiedKey::from_der(credentials.chain.clone(), key, &provider).map_err(TlsError::Key)?;
         let leaf = key.end_entity_cert().map_err(TlsError::Key)?.clone();
-        let servers = verify::servers(roots.clone(), &provider, &credentials.trust_domain);
-        let clients = verify::clients(roots, &provider, &credentials.trust_domain)?;
+        let servers = verify::servers(domains.clone());
+        let clients = verify::clients(domains.clone());
 
         let now = time.current_time().ok_or(TlsError::Setup(rustls::Error::FailedToGetCurrentTime))?;
-        let identity =
-            verify::own(&credentials.chain, (&*servers, &*clients), now).map_err(TlsError::OwnCertificate)?;
+        let identity = domains.own(&credentials.chain, now).map_err(TlsError::OwnCertificate)?;
         let facts =
             certificate_facts(&leaf).map_err(|e| TlsError::OwnCertificate(verify::identity_error(e)))?;
 
         let cert = Arc::new(SingleCertAndKey::from(key));
         let client = client_config(provider.clone(), time.clone(), servers.clone(), cert.clone())?;
-        let server = server_config(provider, time, clients.clone(), cert)?;
+        let server = server_config(provider, time, clients.clone(), cert.clone())?;
         let for_alpn = |alpn: Alpn| marked(&client, alpn);
         Ok(Self {
             http1: for_alpn(Alpn::Http1),
             h2: for_alpn(Alpn::H2),
             tcp: for_alpn(Alpn::Tcp),
             server: Arc::new(server),
+            own: cert,
             servers,
             clients,
             identity,
@@ -221,7 +235,8 @@ impl fmt::Debug for MeshTls {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("trust_domain", &self.trust_domain).finish_non_exhaustive()
+        let trust_domain = self.trust.bundles.first().map(|bundle| &bundle.trust_domain);
+        f.debug_struct("Credentials").field("trust_domain", &trust_domain).finish_non_exhaustive()
     }
 }
 
@@ -253,31 +268,6 @@ pub fn endpoint_name(endpoint: SocketAddr) -> ServerName<'static> {
     let host: String = endpoint.ip().to_string().replace([':', '.'], "-");
     let name = format!("p{}.i{host}.endpoint", endpoint.port());
     ServerName::try_from(name).unwrap_or_else(|_| ServerName::IpAddress(endpoint.ip().into()))
-}
-
-/// A server that shows `chain` and asks clients for nothing: the control plane's HTTPS ports.
-pub fn server_side_only(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    protocols: &[Alpn],
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(TLS13_ONLY)
-        .map_err(TlsError::Setup)?;
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).map_err(TlsError::Key)?;
-    config.alpn_protocols = protocols.iter().map(|alpn| alpn.id().to_vec()).collect();
-    Ok(Arc::new(config))
-}
-
-/// A client that trusts the certificates in `bundle_pem`, verifies the host name and speaks HTTP/2: a proxy that dials
-/// an `https://` control plane.
-pub fn client_with_bundle(bundle_pem: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
-    let roots = parse_chain_pem(bundle_pem).map_err(TlsError::Bundle)?;
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(TLS13_ONLY)
-        .map_err(TlsError::Setup)?;
-    let config = builder.with_root_certificates(root_store(&roots)?).with_no_client_auth();
-    Ok(Arc::new(with_alpn(&config, Alpn::H2)))
 }
 
 /// The one set of algorithms: TLS 1.3, the post-quantum hybrid first, AES-128-GCM first.

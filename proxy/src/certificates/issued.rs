@@ -1,15 +1,15 @@
-//! A certificate that was just issued: whether it is taken, and what is shown of it.
+//! A certificate in force: what it was made of, and what is shown of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use outrigger_base::identity::{CertificateFacts, certificate_facts, date, peer_identity};
-use outrigger_base::keys::{KeyError, WorkloadKey, parse_chain_pem};
+use outrigger_base::keys::KeyError;
 use outrigger_base::tls::{Credentials, MeshTls, TlsError};
 use outrigger_model::identity::SpiffeId;
+use outrigger_model::trust::TrustBundle;
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
-
-use super::Roots;
 
 /// A certificate that may be used.
 #[derive(Debug)]
@@ -20,8 +20,13 @@ pub struct Issued {
     pub facts: CertificateFacts,
     /// Leaf first, without the root.
     pub chain: Vec<CertificateView>,
-    /// SHA-256 of each root, in hexadecimal.
+    /// SHA-256 of each root of our own trust domain, in hexadecimal.
     pub roots: Vec<String>,
+    /// The same of other trust domains, by their names.
+    pub federated: BTreeMap<String, Vec<String>>,
+    /// Chain, key and trust, from which it can be made again: the key must not leave the process but for a place that is
+    /// meant for it.
+    pub credentials: Credentials,
 }
 
 /// One certificate of a chain. Never a key.
@@ -39,46 +44,60 @@ pub struct CertificateView {
 
 /// Why a certificate is not taken.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
+pub enum Refused {
+    /// The chain cannot be read.
     #[error("{0}")]
     Chain(#[from] KeyError),
-    #[error("it came without the root that signed it, and no --trust-bundle says whom to trust")]
+    /// Nobody says whom to trust.
+    #[error(
+        "it came without the root that signed it, and neither the configuration nor --trust-bundle says whom to trust"
+    )]
     NoRoot,
+    /// It is of no use for TLS.
     #[error("{0}")]
     Tls(#[from] TlsError),
+    /// It is somebody else's.
     #[error("it is for {found}, and this workload is {own}; does the token belong to it?")]
-    OtherIdentity { found: SpiffeId, own: SpiffeId },
+    OtherIdentity {
+        /// Whose it is.
+        found: SpiffeId,
+        /// Whose it should be.
+        own: SpiffeId,
+    },
 }
 
-/// Takes what an authority answered for `key`, or says why not.
-pub(super) fn accept(
-    key: &WorkloadKey,
-    answer: &[String],
-    own: &SpiffeId,
-    roots: &Roots,
-) -> Result<Issued, Refused> {
-    let mut chain = parse_chain_pem(answer.join("\n").as_bytes())?;
-    let roots = match roots {
-        Roots::Bundle(roots) => roots.clone(),
-        Roots::FromChain if chain.len() < 2 => return Err(Refused::NoRoot),
-        Roots::FromChain => chain.last().cloned().into_iter().collect(),
-    };
-    // Peers have the root already.
-    if chain.len() > 1 && chain.last().is_some_and(|last| roots.contains(last)) {
-        chain.pop();
+impl Issued {
+    /// Builds both sides of the TLS of `own`, or says why these credentials are refused.
+    pub(super) fn build(credentials: Credentials, own: &SpiffeId) -> Result<Self, Refused> {
+        let tls = MeshTls::build(&credentials)?;
+        if tls.identity() != own {
+            return Err(Refused::OtherIdentity { found: tls.identity().clone(), own: own.clone() });
+        }
+        let fingerprints =
+            |bundle: &TrustBundle| bundle.roots.iter().map(|root| hexadecimal(&sha256(root))).collect();
+        let (ours, others) = credentials.trust.bundles.split_at(1);
+        Ok(Self {
+            facts: tls.facts().clone(),
+            chain: credentials.chain.iter().filter_map(view).collect(),
+            roots: ours.iter().flat_map(fingerprints).collect(),
+            federated: others
+                .iter()
+                .map(|other| (other.trust_domain.to_string(), fingerprints(other)))
+                .collect(),
+            tls: Arc::new(tls),
+            credentials,
+        })
     }
-    let credentials =
-        Credentials { chain, key: key.private_key(), roots, trust_domain: own.trust_domain().to_owned() };
-    let tls = MeshTls::build(&credentials)?;
-    if tls.identity() != own {
-        return Err(Refused::OtherIdentity { found: tls.identity().clone(), own: own.clone() });
-    }
-    Ok(Issued {
-        facts: tls.facts().clone(),
-        chain: credentials.chain.iter().filter_map(view).collect(),
-        roots: credentials.roots.iter().map(fingerprint).collect(),
-        tls: Arc::new(tls),
-    })
+}
+
+/// SHA-256 of a certificate in DER, as people and configuration name it.
+pub(super) fn sha256(der: &[u8]) -> Vec<u8> {
+    let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
+    suite.map(|suite| suite.common.hash_provider.hash(der).as_ref().to_vec()).unwrap_or_default()
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn view(certificate: &CertificateDer<'static>) -> Option<CertificateView> {
@@ -89,10 +108,4 @@ fn view(certificate: &CertificateDer<'static>) -> Option<CertificateView> {
         not_before: date(facts.not_before),
         not_after: date(facts.not_after),
     })
-}
-
-fn fingerprint(certificate: &CertificateDer<'static>) -> String {
-    let suite = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
-    let hash = suite.map(|suite| suite.common.hash_provider.hash(certificate));
-    hash.map(|hash| hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()).unwrap_or_default()
 }

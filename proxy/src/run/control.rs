@@ -4,17 +4,17 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 
-use outrigger_base::keys::parse_chain_pem;
 use outrigger_base::lifecycle::exit::ExitError;
 use outrigger_base::lifecycle::supervisor::Supervisor;
 use outrigger_model::identity::SpiffeId;
 use outrigger_model::inbound::MeshSettings;
 use tokio::sync::watch;
 
-use super::{memory, read_file};
-use crate::certificates::{Certificates, Issued, Roots, Workload};
+use super::memory;
+use crate::certificates::{Certificates, Issued, LocalIdentity, TrustFile, Workload, alarm};
 use crate::demand::Demanded;
-use crate::flags::RunArgs;
+use crate::flags::{IdentitySource, RunArgs};
+use crate::spiffe::WorkloadApi;
 use crate::upstream::{dns, health};
 use crate::worker::Shared;
 use crate::xds::{Client, ControlPlane, ControlPlaneError, Identity, Parts, node};
@@ -26,9 +26,12 @@ pub(super) fn start(
     demanded: Demanded,
     supervisor: &mut Supervisor,
 ) -> Result<Option<watch::Receiver<Option<Arc<Issued>>>>, ExitError> {
-    let bundle = args.trust_bundle.as_deref().map(|path| read_file("--trust-bundle", path)).transpose()?;
-    let token_file = args.token_file.clone();
-    let control_plane = ControlPlane::new(args.control_plane.clone(), bundle.as_deref(), token_file);
+    let file = args.trust_bundle.as_deref().map(TrustFile::open).transpose();
+    let file = file.map_err(|error| ExitError::usage(format!("--trust-bundle cannot be used: {error}")))?;
+    let file = file.map(Arc::new);
+    let local = LocalIdentity::new(shared.clone(), file.clone());
+    let control_plane =
+        ControlPlane::new(args.control_plane.clone(), file, args.token_file.clone(), local.clone());
     let control_plane = control_plane.map_err(|error| usage(&error))?;
     if let Some(directory) = &args.state_dir {
         let made = std::fs::create_dir_all(directory);
@@ -38,10 +41,17 @@ pub(super) fn start(
     }
 
     let (attended, to_attend) = watch::channel(Vec::new());
+    let node = node(&identity(args));
+    let workload = Workload {
+        namespace: args.namespace.clone(),
+        service_account: args.service_account.clone(),
+        node: node.id.clone(),
+    };
     let client = Client::new(Parts {
         shared: shared.clone(),
         control_plane: control_plane.clone(),
-        node: node(&identity(args)),
+        identity: local.clone(),
+        node,
         demanded,
         attended,
         state_dir: args.state_dir.clone(),
@@ -50,34 +60,35 @@ pub(super) fn start(
     supervise(supervisor, "name resolution", dns::run(shared.clone(), to_attend.clone()));
     supervise(supervisor, "health checks", health::run(shared.clone(), to_attend));
     supervise(supervisor, "memory", memory::give_back());
-    if !control_plane.has_token() {
+    if !args.has_identity() {
         tracing::warn!(
             "no --token-file: this workload has no identity; it speaks plaintext only, and workloads that are Strict \
              refuse it"
         );
         return Ok(None);
     }
-    warn_of_plaintext_token(args);
-    let roots = match &bundle {
-        None => Roots::FromChain,
-        Some(pem) => Roots::Bundle(
-            parse_chain_pem(pem)
-                .map_err(|error| ExitError::usage(format!("--trust-bundle cannot be used: {error}")))?,
-        ),
-    };
-    let workload =
-        Workload { namespace: args.namespace.clone(), service_account: args.service_account.clone() };
-    let certificates = Certificates::new(shared.clone(), control_plane, workload, roots);
-    let issued = certificates.issued();
-    supervise(supervisor, "certificates", certificates.run());
-    Ok(Some(issued))
+    supervise(supervisor, "certificate alarm", alarm::run(local.clone()));
+    if args.token_file.is_some() {
+        warn_of_plaintext_token(args);
+    }
+    match &args.identity {
+        IdentitySource::ControlPlane => {
+            let certificates = Certificates::new(shared.clone(), local.clone(), control_plane, workload);
+            supervise(supervisor, "certificates", certificates.run());
+        }
+        IdentitySource::WorkloadApi(socket) => {
+            let agent = WorkloadApi::new(shared.clone(), local.clone(), workload, socket.clone());
+            supervise(supervisor, "workload api", agent.run());
+        }
+    }
+    Ok(Some(local.issued()))
 }
 
 /// The identity that metrics show: that of a mesh with the trust domain of old, as long as none other is known.
 pub(super) fn presumed_identity(args: &RunArgs) -> Arc<str> {
     let trust_domain = MeshSettings::default().trust_domain;
     let id = SpiffeId::new(&trust_domain, &args.namespace, &args.service_account).ok();
-    id.filter(|_| args.token_file.is_some()).map(|id| id.shared()).unwrap_or_default()
+    id.filter(|_| args.has_identity()).map(|id| id.shared()).unwrap_or_default()
 }
 
 fn supervise(

@@ -27,7 +27,7 @@ pub(super) fn watch(
     supervisor: &mut Supervisor,
 ) -> Arc<watch::Sender<Readiness>> {
     let needs = Needs {
-        certificate: args.token_file.is_some(),
+        certificate: args.has_identity(),
         destinations: args.outbound.iter().map(|flag| flag.destination.clone()).collect(),
     };
     let readiness = Arc::new(watch::Sender::new(judge(&needs, &shared.snapshot.load(), false)));

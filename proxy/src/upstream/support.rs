@@ -11,6 +11,7 @@ use outrigger_base::tls::{Credentials, MeshTls};
 use outrigger_model::cluster::{Cluster as Config, Discovery, ServiceRef, UpstreamProtocol};
 use outrigger_model::endpoint::{Endpoint as EndpointConfig, Endpoints, Health, Locality, WorkloadRef};
 use outrigger_model::policy::{ConnectionPolicy, Limits, LoadBalancer, OutlierDetection, RetryBudget};
+use outrigger_model::trust::Trust;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
@@ -135,8 +136,7 @@ impl Ca {
         let credentials = Credentials {
             chain: vec![certificate.der().clone()],
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            roots: vec![self.0.der().clone()],
-            trust_domain: "cluster.local".to_owned(),
+            trust: Trust::alone("cluster.local", [self.0.der().to_vec().into()]),
         };
         Arc::new(MeshTls::build(&credentials).unwrap())
     }

@@ -12,20 +12,21 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
-use outrigger_model::name::Destination as DestinationName;
+use outrigger_model::name::{Destination as DestinationName, INBOUND};
 use outrigger_model::resource::ResourceType;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::backoff::Backoff;
-use super::control_plane::ControlPlane;
+use super::control_plane::{Connection, ControlPlane};
 use super::held::{Applied, Held, Names};
 use super::link::Linker;
 use super::node::locality_of;
 use super::protocol::{Protocol, answer};
 use super::saved::Saved;
+use crate::certificates::LocalIdentity;
 use crate::demand::{Changes, Demanded, MAX_DESTINATIONS, MAX_QUEUED_NAMES, with_place};
 use crate::snapshot::Snapshot;
 use crate::upstream::Cluster;
@@ -67,6 +68,8 @@ pub struct Parts {
     pub demanded: Demanded,
     /// The clusters whose names are to be resolved or whose endpoints are to be checked.
     pub attended: watch::Sender<Vec<Arc<Cluster>>>,
+    /// What is told whom to trust.
+    pub identity: Arc<LocalIdentity>,
     /// Where the last good configuration is kept.
     pub state_dir: Option<PathBuf>,
 }
@@ -114,6 +117,7 @@ fn points_at_others(answer: &DeltaDiscoveryRequest) -> bool {
 pub struct Client {
     shared: Arc<Shared>,
     control_plane: ControlPlane,
+    identity: Arc<LocalIdentity>,
     node: Node,
     names: mpsc::Receiver<DestinationName>,
     changes: Changes,
@@ -132,7 +136,7 @@ pub struct Client {
 impl Client {
     /// A client whose destinations of now are pinned. What was kept on disk is in force from here on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { shared, control_plane, node, demanded, attended, state_dir } = parts;
+        let Parts { shared, control_plane, node, demanded, attended, identity, state_dir } = parts;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut client = Self {
@@ -140,6 +144,7 @@ impl Client {
             idle: Idle::pinning(&shared.snapshot.load()),
             shared,
             control_plane,
+            identity,
             linker: Linker::at(locality_of(&node)),
             node,
             names: demanded.names,
@@ -177,14 +182,27 @@ impl Client {
         }
     }
 
-    /// One stream, from opening it to its end.
+    /// One stream, from opening it to its end. When the certificate was of no use the next one goes without it.
     async fn session(&mut self, backoff: &mut Backoff) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let connection = self.control_plane.connection();
+        let ended = self.stream(&connection, backoff).await;
+        if let Some(status) = ended.as_ref().err().and_then(|error| error.downcast_ref::<Status>()) {
+            connection.is_refused_for_its_certificate(status);
+        }
+        ended
+    }
+
+    async fn stream(
+        &mut self,
+        connection: &Connection,
+        backoff: &mut Backoff,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
         let mut protocol = Protocol::new(self.node.clone());
         let (requests, queue) = mpsc::channel(MAX_QUEUED_REQUESTS);
         self.is_stale = true;
         self.subscribe(&mut protocol, &requests).await?;
         let mut responses = {
-            let opening = open(self.control_plane.clone(), queue);
+            let opening = open(connection.clone(), queue);
             tokio::pin!(opening);
             loop {
                 tokio::select! {
@@ -249,7 +267,8 @@ impl Client {
             let nack = format!("the type {type_url:?} was not asked for");
             return answer(type_url, nonce, Some(nack));
         };
-        let applied = self.held.apply(kind, response, protocol.subscribed());
+        let mut applied = self.held.apply(kind, response, protocol.subscribed());
+        applied.refused.extend(self.trust(&applied));
         self.put_in_force(kind, &applied);
         let nack = applied.nack();
         self.meters.answered(kind, nack.is_some());
@@ -261,6 +280,13 @@ impl Client {
             );
         }
         answer(type_url, nonce, nack)
+    }
+
+    /// Has new handshakes trust whom `inbound` says, or gives the reason why they do not.
+    fn trust(&self, applied: &Applied) -> Option<String> {
+        let inbound = applied.changed.get(INBOUND).and_then(|name| self.held.inbound.good(name))?;
+        let refused = self.identity.trust(inbound.trust.as_ref()).err()?;
+        Some(format!("listener {INBOUND:?}, field trust: {refused}; another certificate is asked for"))
     }
 
     fn put_in_force(&mut self, kind: ResourceType, applied: &Applied) {
@@ -367,7 +393,8 @@ impl Client {
             response.resources.iter().for_each(|item| asked.insert(*kind, &item.name.as_str().into()));
         }
         for (kind, response) in restored.responses {
-            self.held.apply(kind, response, &asked);
+            let applied = self.held.apply(kind, response, &asked);
+            self.trust(&applied);
         }
         let listeners: BTreeSet<String> =
             self.held.listeners.iter().map(|(l, _)| l.name.to_string()).collect();
@@ -393,12 +420,12 @@ impl Client {
 }
 
 async fn open(
-    control_plane: ControlPlane,
+    connection: Connection,
     queue: mpsc::Receiver<DeltaDiscoveryRequest>,
 ) -> Result<Streaming<DeltaDiscoveryResponse>, Box<dyn Error + Send + Sync>> {
     let mut request = Request::new(ReceiverStream::new(queue));
-    control_plane.authorize(&mut request)?;
-    let client = AggregatedDiscoveryServiceClient::new(control_plane.channel());
+    connection.authorize(&mut request)?;
+    let client = AggregatedDiscoveryServiceClient::new(connection.channel());
     let mut client = client.max_decoding_message_size(MAX_RESPONSE_BYTES);
     let opened = timeout(OPEN_TIMEOUT, client.delta_aggregated_resources(request)).await;
     let opened = opened.map_err(|_| format!("no stream was opened within {OPEN_TIMEOUT:?}"))?;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource as Item};
+use outrigger_base::tls::check_trust;
 use outrigger_model::cluster::{Cluster, Discovery};
 use outrigger_model::codec::{self, DecodeError};
 use outrigger_model::endpoint::Endpoints;
@@ -230,6 +231,7 @@ impl Held {
         // Without a resource it is a sign that the one we hold is still good.
         let Some(any) = item.resource else { return Ok(false) };
         let resource = codec::decode(&any).map_err(|error| named(error, name).to_string())?;
+        usable(&resource).map_err(|error| error.to_string())?;
         if resource.kind() != kind || resource.name() != *name {
             let why = format!("holds the {} {:?}", resource.kind().word(), resource.name());
             let error = DecodeError { kind: Some(kind), name: name.to_string(), field: String::new(), why };
@@ -276,6 +278,18 @@ impl Applied {
             count => Some(format!("{shown}; and {} more", count - MAX_REASONS)),
         }
     }
+}
+
+/// What the codec cannot know: whether TLS can use the roots.
+fn usable(resource: &Resource) -> Result<(), DecodeError> {
+    let Resource::Inbound(inbound) = resource else { return Ok(()) };
+    let Some(trust) = &inbound.trust else { return Ok(()) };
+    check_trust(trust).map_err(|error| DecodeError {
+        kind: Some(ResourceType::Listener),
+        name: INBOUND.to_owned(),
+        field: "trust".to_owned(),
+        why: error.to_string(),
+    })
 }
 
 /// What could not even be read far enough to know its name has the name it was sent under.

@@ -1,7 +1,7 @@
 //! Chains of certificates that were found good before, so that a peer that comes again costs neither the signatures of its
 //! chain nor the reading of its certificate.
 //!
-//! A verdict belongs to one verifier: its roots, its side and its trust domain never change. It is found by every byte of
+//! A verdict belongs to one verifier: its side and the roots of its trust domains never change. It is found by every byte of
 //! the chain and holds only while all certificates of the chain are valid; whatever else is asked goes the whole way. That
 //! a peer has the key of its certificate is proved in every full handshake and is no matter of this module.
 

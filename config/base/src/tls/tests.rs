@@ -44,6 +44,10 @@ fn ca() -> Ca {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
+fn trust(trust_domain: &str, authorities: &[&Ca]) -> Trust {
+    Trust::alone(trust_domain, authorities.iter().map(|ca| ca.der().to_vec().into()))
+}
+
 /// A leaf certificate to be; good for 2026 and both sides unless a test says otherwise.
 struct Leaf {
     uris: Vec<&'static str>,
@@ -68,8 +72,7 @@ impl Leaf {
         Credentials {
             chain: vec![certificate.der().clone()],
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            roots: vec![ca.der().clone()],
-            trust_domain: "cluster.local".to_owned(),
+            trust: trust("cluster.local", &[ca]),
         }
     }
 }
@@ -83,9 +86,8 @@ fn unchecked(credentials: &Credentials) -> (Arc<ClientConfig>, Arc<ServerConfig>
     let provider = Arc::new(provider());
     let key = provider.key_provider.load_private_key(credentials.key.clone_key()).unwrap();
     let cert = Arc::new(SingleCertAndKey::from(CertifiedKey::new(credentials.chain.clone(), key)));
-    let roots = Arc::new(root_store(&credentials.roots).unwrap());
-    let servers = verify::servers(roots.clone(), &provider, &credentials.trust_domain);
-    let clients = verify::clients(roots, &provider, &credentials.trust_domain).unwrap();
+    let domains = Arc::new(Domains::new(&credentials.trust, &provider).unwrap());
+    let (servers, clients) = (verify::servers(domains.clone()), verify::clients(domains));
     let client = client_config(provider.clone(), clock(), servers, cert.clone()).unwrap();
     (
         Arc::new(with_alpn(&client, Alpn::H2)),
@@ -249,7 +251,7 @@ fn a_certificate_of_another_authority_is_refused() {
     let (ours, theirs) = (ca(), ca());
     // The other authority has the name of ours. The attacker trusts our root, so that only its certificate is bad.
     let mut bad = leaf(WEB).sign(&theirs);
-    bad.roots = vec![ours.der().clone()];
+    bad.trust = trust("cluster.local", &[&ours]);
     check_refused(&bad, &ours, "a signature does not match");
 
     let key = KeyPair::generate().unwrap();
@@ -259,6 +261,65 @@ fn a_certificate_of_another_authority_is_refused() {
     bad.chain = vec![alone.der().clone()];
     bad.key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     check_refused(&bad, &ours, "signed by nobody we trust");
+}
+
+#[test]
+fn a_root_vouches_for_its_own_trust_domain_only() {
+    let (ours, theirs) = (ca(), ca());
+    const PARTNER: &str = "spiffe://partner.example/ns/pay/sa/api";
+    let federation = || trust("cluster.local", &[&ours]).united(&trust("partner.example", &[&theirs]));
+    let reversed = || trust("partner.example", &[&theirs]).united(&trust("cluster.local", &[&ours]));
+    let web = Credentials { trust: federation(), ..leaf(WEB).sign(&ours) };
+    let partner = Credentials { trust: reversed(), ..leaf(PARTNER).sign(&theirs) };
+    let (client, server) = handshake(mesh(&web).client(Alpn::H2), mesh(&partner).server());
+    assert_eq!((client.peer(), server.peer()), (PARTNER.to_owned(), WEB.to_owned()));
+
+    // The partner's authority signs one of our ids, and ours one of theirs.
+    for (signed, by) in [(leaf(REVIEWS), &theirs), (leaf(PARTNER), &ours)] {
+        let forged = Credentials { trust: federation(), ..signed.sign(by) };
+        let (show, answer) = unchecked(&forged);
+        for refused in
+            [handshake(show, mesh(&web).server()).1, handshake(mesh(&web).client(Alpn::H2), answer).0]
+        {
+            assert!(refused.refused().contains("a signature does not match"), "{}", refused.refused());
+        }
+    }
+    // A certificate of our own that only a federated root vouches for is none.
+    let foreign = Credentials { trust: federation(), ..leaf(PARTNER).sign(&theirs) };
+    let refused = MeshTls::build_with_time(&foreign, clock()).unwrap_err().to_string();
+    assert!(refused.contains("of another trust domain than ours, which is cluster.local"), "{refused}");
+}
+
+#[test]
+fn a_session_does_not_outlive_the_trust_in_its_root() {
+    let (old, new) = (ca(), ca());
+    let both = || trust("cluster.local", &[&old, &new]);
+    let web = mesh(&Credentials { trust: both(), ..leaf(WEB).sign(&old) });
+    let reviews = leaf(REVIEWS).sign(&new);
+    let before = mesh(&Credentials { trust: both(), ..reviews });
+    assert_eq!(handshake(web.client(Alpn::H2), before.server()).1.kind(), HandshakeKind::Full);
+    assert_eq!(handshake(web.client(Alpn::H2), before.server()).1.kind(), HandshakeKind::Resumed);
+    let after = mesh(&leaf(REVIEWS).sign(&new));
+    let refused = handshake(web.client(Alpn::H2), after.server()).1.refused();
+    assert!(refused.contains("a signature does not match"), "{refused}");
+}
+
+#[test]
+fn a_chain_stands_under_the_root_that_signed_it() {
+    let (one, other) = (ca(), ca());
+    let chain = leaf(WEB).sign(&one).chain;
+    assert!(stands_under(&chain, one.der(), june()));
+    assert!(!stands_under(&chain, other.der(), june()));
+    assert!(!stands_under(&[], one.der(), june()) && !stands_under(&chain, b"hello", june()));
+}
+
+#[test]
+fn session_keys_are_not_logged() {
+    let tls = mesh(&leaf(WEB).sign(&ca()));
+    for alpn in [Alpn::Http1, Alpn::H2, Alpn::Tcp] {
+        assert!(!tls.client(alpn).key_log.will_log("CLIENT_TRAFFIC_SECRET_0"));
+    }
+    assert!(!tls.server().key_log.will_log("SERVER_TRAFFIC_SECRET_0"));
 }
 
 #[test]
@@ -283,12 +344,12 @@ fn a_client_without_a_certificate_is_refused() {
     let ca = ca();
     let good = mesh(&leaf(REVIEWS).sign(&ca));
     let provider = Arc::new(provider());
-    let roots = Arc::new(root_store(&[ca.der().clone()]).unwrap());
+    let domains = Arc::new(Domains::new(&trust("cluster.local", &[&ca]), &provider).unwrap());
     let anonymous = ClientConfig::builder_with_details(provider.clone(), clock())
         .with_protocol_versions(TLS13_ONLY)
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(verify::servers(roots, &provider, "cluster.local"))
+        .with_custom_certificate_verifier(verify::servers(domains))
         .with_no_client_auth();
     let (client, server) = handshake(Arc::new(anonymous), good.server());
     assert!(server.refused().starts_with("no certificate was shown"), "{}", server.refused());
@@ -340,18 +401,25 @@ fn credentials_that_peers_would_refuse_are_not_published() {
     };
     let expired = Leaf { years: (2025, 2026), ..leaf(WEB) }.sign(&ca);
     assert!(refused(&expired).contains("expired on Jan  1"), "{}", refused(&expired));
-    let foreign = Credentials { roots: vec![other.der().clone()], ..leaf(WEB).sign(&ca) };
-    assert!(refused(&foreign).contains("our own certificate would be refused"), "{}", refused(&foreign));
-    let domain = Credentials { trust_domain: "other.example".to_owned(), ..leaf(WEB).sign(&ca) };
-    assert!(refused(&domain).contains("of another trust domain"), "{}", refused(&domain));
+    let trusting = |trust: Trust| refused(&Credentials { trust, ..leaf(WEB).sign(&ca) });
+    let foreign = trusting(trust("cluster.local", &[&other]));
+    assert!(foreign.contains("our own certificate would be refused"), "{foreign}");
+    let domain = trusting(trust("other.example", &[&ca]));
+    assert!(domain.contains("of another trust domain"), "{domain}");
     let one_sided = Leaf { usages: vec![Usage::ServerAuth], ..leaf(WEB) }.sign(&ca);
     assert!(refused(&one_sided).contains("lacks ClientAuth"), "{}", refused(&one_sided));
-    let alone = Credentials { roots: Vec::new(), ..leaf(WEB).sign(&ca) };
-    assert_eq!(refused(&alone), "the trust bundle has no root certificate");
-    let many = Credentials { roots: vec![ca.der().clone(); MAX_ROOTS + 1], ..leaf(WEB).sign(&ca) };
-    assert!(refused(&many).contains("has 65 root certificates"), "{}", refused(&many));
-    let broken = Credentials { roots: vec![ca.der().clone(), vec![1].into()], ..leaf(WEB).sign(&ca) };
-    assert!(refused(&broken).starts_with("root certificate 2 of the trust bundle"), "{}", refused(&broken));
+    assert_eq!(trusting(Trust::default()), "the trust bundle has no root certificate");
+    let alone = trusting(trust("cluster.local", &[]));
+    assert_eq!(alone, "trust domain cluster.local: the trust bundle has no root certificate");
+    let many = trusting(trust("cluster.local", &[&ca; MAX_ROOTS + 1]));
+    assert!(many.contains("has 65 root certificates"), "{many}");
+    let garbage: Arc<[u8]> = [1].into();
+    let federated = Trust::alone("other.example", [ca.der().to_vec().into(), garbage]);
+    let broken = trusting(trust("cluster.local", &[&ca]).united(&federated));
+    assert!(
+        broken.starts_with("trust domain other.example: root certificate 2 of the trust bundle"),
+        "{broken}"
+    );
     let empty = Credentials { chain: Vec::new(), ..leaf(WEB).sign(&ca) };
     assert!(refused(&empty).contains("no certificate"), "{}", refused(&empty));
 }
@@ -390,7 +458,7 @@ fn endpoints_have_names_of_their_own() {
 #[test]
 fn nothing_secret_is_printed() {
     let credentials = leaf(WEB).sign(&ca());
-    assert_eq!(format!("{credentials:?}"), r#"Credentials { trust_domain: "cluster.local", .. }"#);
+    assert_eq!(format!("{credentials:?}"), r#"Credentials { trust_domain: Some("cluster.local"), .. }"#);
     assert_eq!(
         format!("{:?}", mesh(&credentials)),
         "MeshTls { identity: spiffe://cluster.local/ns/shop/sa/web, .. }"

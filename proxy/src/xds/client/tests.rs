@@ -16,6 +16,7 @@ fn parts(shared: &Arc<Shared>, demanded: Demanded, channel: Channel) -> Parts {
     Parts {
         shared: shared.clone(),
         control_plane: ControlPlane::over(channel, None),
+        identity: LocalIdentity::new(shared.clone(), None),
         node: Node { id: "sidecar~127.0.0.1~web-1.shop~d".into(), ..Node::default() },
         demanded,
         attended: watch::channel(Vec::new()).0,
@@ -266,4 +267,81 @@ async fn what_was_kept_on_disk_is_in_force_before_anything_is_heard() {
     restoring.state_dir = Some(directory.path().to_owned());
     Client::new(restoring);
     assert_eq!(third.snapshot.load().generation, 0);
+}
+
+mod trusting {
+    use outrigger_model::inbound::Inbound;
+    use outrigger_model::trust::Trust;
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    };
+
+    use super::*;
+    use crate::certificates::{Offer, OfferedTrust};
+
+    const OWN: &str = "spiffe://cluster.local/ns/shop/sa/web";
+
+    type Ca = CertifiedIssuer<'static, KeyPair>;
+
+    fn ca() -> Ca {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn trust(roots: &[&Ca]) -> Trust {
+        Trust::alone("cluster.local", roots.iter().map(|root| root.der().as_ref().into()))
+    }
+
+    fn offer(ca: &Ca) -> Offer {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(OWN.try_into().unwrap())];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let chain = vec![params.signed_by(&key, ca).unwrap().der().clone()];
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        Offer { chain, key, trust: OfferedTrust::Presumed(trust(&[ca])) }
+    }
+
+    fn says(trust: Trust, version: &str) -> DeltaDiscoveryResponse {
+        let inbound = Inbound { trust: Some(Arc::new(trust)), ..Inbound::plain(MtlsMode::Strict) };
+        response(ResourceType::Listener, vec![item(&Resource::Inbound(inbound), version)], &[])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trust_is_in_force_before_it_is_acknowledged_and_what_cannot_be_is_refused_by_name() {
+        let (shared, demanded) = shared();
+        let (mut control_plane, channel) = FakeControlPlane::start();
+        let parts = parts(&shared, demanded, channel);
+        let identity = parts.identity.clone();
+        let (old, new) = (ca(), ca());
+        identity.take(&OWN.parse().unwrap(), offer(&old)).unwrap();
+        tokio::spawn(Client::new(parts).run());
+        let mut stream = control_plane.stream().await;
+        stream.expect_subscribe(ResourceType::Listener, &[INBOUND]).await;
+        let roots = || identity.issued().borrow().as_ref().unwrap().roots.len();
+
+        let before = identity.in_force().unwrap();
+        assert_eq!(stream.send(says(trust(&[&old, &new]), "1")).await.error_detail, None);
+        assert_eq!(roots(), 2, "acknowledged before it was in force");
+        let both = identity.in_force().unwrap();
+        assert!(!Arc::ptr_eq(&before, &both));
+
+        // One that is none leaves what is held as it is.
+        let garbage = Trust::alone("cluster.local", [Arc::from(b"hello".as_slice())]);
+        let refused =
+            stream.send(says(trust(&[&old]).united(&garbage), "2")).await.error_detail.unwrap().message;
+        assert!(refused.contains("inbound") && refused.contains("root certificate 2"), "{refused}");
+        // And one that our own certificate is not good for is not in force.
+        let refused = stream.send(says(trust(&[&new]), "3")).await.error_detail.unwrap().message;
+        assert!(
+            refused.contains("trust") && refused.contains("our own certificate would be refused"),
+            "{refused}"
+        );
+        assert!(Arc::ptr_eq(&both, &identity.in_force().unwrap()));
+        // It is with another certificate.
+        identity.take(&OWN.parse().unwrap(), offer(&new)).unwrap();
+        assert_eq!(roots(), 1);
+    }
 }
