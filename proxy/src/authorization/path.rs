@@ -16,7 +16,8 @@
 //!   are not UTF-8;
 //! * dot segments beside any other of these tricks, or some encoded and some not: what they remove depends on the order of
 //!   two readings;
-//! * any of these tricks in a path of more than [`MAX_BYTES`] bytes.
+//! * any of these tricks in a path of more than [`MAX_BYTES`] bytes;
+//! * what does not begin with a slash: `*` of OPTIONS.
 //!
 //! The application gets the path as it was sent.
 
@@ -69,6 +70,9 @@ impl<'p> Readings<'p> {
     pub fn of(path: &'p str) -> Self {
         let end = path.bytes().position(|byte| byte == b'?').unwrap_or(path.len());
         let path = if end == 0 { &b"/"[..] } else { &path.as_bytes()[..end] };
+        if path[0] != b'/' {
+            return Self::Unreadable;
+        }
         if !has_tricks(path) {
             return Self::One(path);
         }

@@ -15,6 +15,9 @@ use super::{Call, Caller};
 /// Methods that are looked up whether policies name them or not, the frequent ones first.
 const METHODS: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "CONNECT", "TRACE"];
 
+/// At most so many methods have their lines looked up; those of others are compared one by one.
+const MAX_METHODS: usize = 64;
+
 /// Paths up to this length are folded without taking memory.
 const FOLDED_BYTES: usize = 256;
 
@@ -30,7 +33,7 @@ pub(super) struct Set {
     without_path: Bits,
     with_path: Bits,
     methods: Vec<(Box<str>, Bits)>,
-    /// Those that a method may fulfil that is not in `methods`.
+    /// Those that a method may fulfil that is not in `methods`; whether it does is still to be seen.
     unlisted: Bits,
     paths: PathIndex,
 }
@@ -61,6 +64,11 @@ impl Set {
         };
         let patterns =
             (0..).zip(&lines).flat_map(|(at, line)| line.to.paths.iter().map(move |path| (at, path)));
+        let names = listed(&lines);
+        let is_unlisted = |pattern: &TextPattern| match pattern {
+            TextPattern::Prefix(_) => true,
+            TextPattern::Exact(method) => !names.iter().any(|name| **name == **method),
+        };
         let method =
             |method: &str| (method.into(), bits(&|line| is_method(&line.to.methods, method, action)));
         Self {
@@ -70,11 +78,8 @@ impl Set {
             without_http: bits(&|line| !line.asks_for_http()),
             without_path: bits(&|line| line.to.paths.is_empty()),
             with_path: bits(&|line| !line.to.paths.is_empty()),
-            methods: listed(&lines).iter().map(|name| method(name)).collect(),
-            unlisted: bits(&|line| {
-                let prefix = |pattern: &TextPattern| matches!(pattern, TextPattern::Prefix(_));
-                line.to.methods.is_empty() || line.to.methods.iter().any(prefix)
-            }),
+            methods: names.iter().map(|name| method(name)).collect(),
+            unlisted: bits(&|line| line.to.methods.is_empty() || line.to.methods.iter().any(is_unlisted)),
             paths: PathIndex::new(patterns, comparison),
             lines,
         }
@@ -142,11 +147,12 @@ impl Set {
     }
 }
 
-/// The standard methods, and those that lines name.
+/// The standard methods, and those that lines name, up to [`MAX_METHODS`].
 fn listed(lines: &[Line]) -> Vec<Box<str>> {
     let mut listed: Vec<Box<str>> = METHODS.iter().map(|method| (*method).into()).collect();
     for pattern in lines.iter().flat_map(|line| &line.to.methods) {
         if let TextPattern::Exact(method) = pattern
+            && listed.len() < MAX_METHODS
             && !listed.iter().any(|known| **known == **method)
         {
             listed.push((**method).into());

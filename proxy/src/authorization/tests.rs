@@ -184,6 +184,16 @@ fn all_parts_of_a_rule_are_needed_and_one_of_each() {
 }
 
 #[test]
+fn methods_beyond_those_that_are_looked_up_count_as_well() {
+    let names: Vec<String> = (0..200).map(|number| format!("M{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for (method, expected) in [("M0", true), ("M199", true), ("GET", false), ("M200", false)] {
+        let line = format!("- ::1 1 {method} /");
+        assert_eq!(matches(methods(&names), &line), (expected, expected), "{method}");
+    }
+}
+
+#[test]
 fn deny_wins_and_an_allow_makes_the_rest_forbidden() {
     use AuthorizationAction::{Allow, Audit, Deny};
     let all = authorizer(vec![

@@ -23,7 +23,6 @@ fn a_plain_path_is_read_in_one_way() {
         ("/", "/"),
         ("", "/"),
         ("?x", "/"),
-        ("*", "*"),
         ("/a/b.c/d-e_f~g?x=/../%2e", "/a/b.c/d-e_f~g"),
         ("/a/b/", "/a/b/"),
         ("/a..b/c.", "/a..b/c."),
@@ -68,6 +67,8 @@ fn what_nobody_can_tell_is_unreadable() {
     let deep = format!("/%{}61", "25".repeat(MAX_ROUNDS));
     let long = format!("/{};", "a".repeat(MAX_BYTES));
     for path in [
+        "*",
+        "x",
         "/%",
         "/%4",
         "/%zz",
