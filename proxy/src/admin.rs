@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::certificates::Issued;
 use crate::worker::Shared;
+use crate::xds::Currency;
 
 mod clusters;
 mod dump;
@@ -42,6 +44,8 @@ pub struct Admin {
     pub log: LogHandle,
     /// The certificate in force; `None` for a workload without a token.
     pub issued: Option<watch::Receiver<Option<Arc<Issued>>>>,
+    /// How current the configuration in force is.
+    pub currency: watch::Receiver<Currency>,
     /// Where the proxy listens.
     pub listeners: Vec<ListenerView>,
     /// What it is told to do.
@@ -83,7 +87,13 @@ pub fn router(admin: Admin) -> Router {
 }
 
 async fn config_dump(State(admin): State<Arc<Admin>>) -> Json<Value> {
-    Json(dump::snapshot(&admin.shared.snapshot.load()))
+    let mut dump = dump::snapshot(&admin.shared.snapshot.load());
+    let currency = *admin.currency.borrow();
+    dump["control_plane"] = json!({
+        "connected": currency == Currency::Current,
+        "staleness_seconds": currency.age(SystemTime::now()).map(|age| age.as_secs()),
+    });
+    Json(dump)
 }
 
 #[derive(Deserialize)]

@@ -27,6 +27,7 @@ use crate::xds::{Backoff, Connection, ControlPlane, TokenError};
 pub mod alarm;
 mod bundle;
 mod issued;
+pub mod kept;
 mod local;
 mod schedule;
 

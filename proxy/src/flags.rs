@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use outrigger_base::flags::{ListenAddr, parse_duration, usage_error};
 use outrigger_base::lifecycle::exit::ExitError;
@@ -20,6 +21,7 @@ use outrigger_model::name::Destination;
 use crate::application::metrics::MetricsUrl;
 use crate::application::probes::Probes;
 use crate::redirect::RedirectArgs;
+use crate::state::DEFAULT_MAX_AGE;
 use crate::wait::WaitArgs;
 
 /// The most worker threads.
@@ -104,6 +106,15 @@ pub struct RunArgs {
     /// Where the last good configuration is kept for the next start
     #[arg(long, value_name = "DIR", env = "OUTRIGGER_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// How old what is kept in --state-dir may be when it is used
+    #[arg(long, value_name = "TIME", env = "OUTRIGGER_STATE_MAX_AGE", default_value = DEFAULT_MAX_AGE, value_parser = parse_duration)]
+    pub state_max_age: Duration,
+    /// Keep the certificate and its key in --state-dir as well; only for a directory in memory, or one that nobody else reads
+    #[arg(long, env = "OUTRIGGER_STATE_IDENTITY", value_parser = FalseyValueParser::new(), requires = "state_dir")]
+    pub state_identity: bool,
+    /// Not ready while the configuration is older than this, because the control plane is away; by default however old it is
+    #[arg(long, value_name = "TIME", env = "OUTRIGGER_MAX_STALENESS", value_parser = parse_duration)]
+    pub max_staleness: Option<Duration>,
     /// Where the workload runs: region/zone
     #[arg(long, value_name = "REGION/ZONE", env = "OUTRIGGER_LOCALITY", value_parser = parse_locality)]
     pub locality: Option<Locality>,

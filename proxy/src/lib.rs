@@ -23,6 +23,7 @@ pub mod demand;
 pub mod xds;
 pub mod certificates;
 pub mod spiffe;
+pub mod state;
 pub mod application;
 pub mod admin;
 pub mod redirect;

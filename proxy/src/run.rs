@@ -115,11 +115,12 @@ async fn run(args: RunArgs, log: LogHandle) -> Result<(), ExitError> {
     let ready_line = ReadyLine::new(&listeners);
 
     let mut supervisor = Supervisor::new(inbound);
-    let issued = control::start(&args, &shared, demanded, &mut supervisor)?;
-    let readiness = readiness::watch(&args, &shared, &mut supervisor);
+    let control::Views { issued, currency } = control::start(&args, &shared, demanded, &mut supervisor)?;
+    let readiness = readiness::watch(&args, &shared, currency.clone(), &mut supervisor);
     let (wishes, wished) = mpsc::channel(MAX_QUEUED_WISHES);
     let views = listeners::views(&args, &listeners);
-    let admin = crate::admin::Admin { shared: shared.clone(), log, issued, listeners: views, wishes };
+    let admin =
+        crate::admin::Admin { shared: shared.clone(), log, issued, currency, listeners: views, wishes };
     let servers = Servers::start(&args, admin, readiness.subscribe(), &mut supervisor).await?;
     let workers = Workers::start(&shared, listeners, &mut supervisor)?;
 

@@ -17,7 +17,7 @@ mod saved;
 #[cfg(test)]
 pub(crate) mod support;
 
-pub use client::{Client, METRICS, Parts};
+pub use client::{Client, Currency, METRICS, Parts};
 pub use control_plane::{Connection, ControlPlane, ControlPlaneError, TokenError};
 pub use node::{Identity, node};
 

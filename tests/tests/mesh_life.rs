@@ -199,7 +199,7 @@ async fn a_sidecar_that_starts_again_while_the_control_plane_is_away_carries_on(
     let mut web = town.sidecar("web", &flags).await.unwrap();
     assert_eq!(client::get(entrance, "/").await.unwrap().origin(), "files");
     // What is in force is written down a moment later.
-    let file = Path::new(&state).join("xds-state.pb");
+    let file = Path::new(&state).join("configuration");
     let written = eventually(PATIENCE, async || file.is_file().then_some(()));
     assert!(written.await.is_some(), "nothing is kept in --state-dir");
     town.control_plane.signal(Signal::Kill).unwrap();

@@ -13,8 +13,11 @@ pub(super) const TOKEN_DIR: &str = "/var/run/secrets/outrigger";
 pub(super) const TOKEN_FILE: &str = "token";
 /// Where the roots of the mesh are mounted.
 pub(super) const TRUST_BUNDLE_DIR: &str = "/var/run/outrigger/trust-bundle";
-/// Where the sidecar keeps its last good configuration.
+/// Where the volume in memory is mounted that outlives a restart of the sidecar, not its pod.
 pub(super) const STATE_DIR: &str = "/var/lib/outrigger";
+/// Where in it the sidecar keeps its last good configuration, and its certificate. The mount point itself is the kubelet's,
+/// which lets everybody write there; this directory the sidecar makes for itself.
+const STATE_OF_PROXY: &str = "/var/lib/outrigger/proxy";
 
 /// Worker threads of a sidecar without a CPU limit: as many as a node has CPUs would be too many beside every pod.
 const WORKERS_WITHOUT_LIMIT: u32 = 2;
@@ -44,7 +47,8 @@ impl Environment<'_> {
                 "OUTRIGGER_TRUST_BUNDLE",
                 &format!("{TRUST_BUNDLE_DIR}/{}", crate::kubernetes::names::AUTHORITIES_KEY),
             ),
-            plain("OUTRIGGER_STATE_DIR", STATE_DIR),
+            plain("OUTRIGGER_STATE_DIR", STATE_OF_PROXY),
+            plain("OUTRIGGER_STATE_IDENTITY", "true"),
             plain("OUTRIGGER_WORKERS", &self.workers().to_string()),
         ];
         let labels = self.labels();

@@ -27,7 +27,7 @@ use outrigger_base::telemetry::logs::LogFormat;
 use super::*;
 use crate::injector::InjectorOptions;
 use crate::token::Caller;
-use crate::token::manage::{self, Uses, Wanted};
+use crate::token::manage::{self, Uses, Wanted, Which};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -272,6 +272,47 @@ async fn the_tls_port_wants_a_token_or_a_certificate_of_the_mesh() {
     assert_eq!(within("clusters", with_certificate.next()).await.unwrap().len(), 1);
 
     assert!(running.tls(anonymous, "other.example").await.is_err(), "a name the certificate does not have");
+    running.stop().await.unwrap();
+}
+
+/// Asks for a certificate without a token; how it is refused.
+async fn renew(channel: &Channel, request: IstioCertificateRequest) -> Result<(), Code> {
+    let answered = IstioCertificateServiceClient::new(channel.clone()).create_certificate(request).await;
+    answered.map(|_| ()).map_err(|status| status.code())
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_mesh_is_renewed_by_itself_until_its_identity_is_revoked() {
+    let running = Running::start().await;
+    let (data, key) = (running.home.path().join("data"), WorkloadKey::generate().unwrap());
+    let anonymous = client_with_bundle(&running.root()).unwrap();
+    let channel = running.tls(anonymous, "control.example").await.unwrap();
+    assert_eq!(renew(&channel, csr(&key)).await, Err(Code::Unauthenticated), "who shows nothing");
+    let chain = certificate(channel.clone(), &running.token(), &key).await;
+    let token = running.token();
+    let mut with_token = clusters(channel, Some(&token)).await.unwrap();
+    within("clusters", with_token.next()).await.unwrap();
+    let known = with_certificate(&running.root(), chain, key.private_key());
+    let channel = running.tls(known, "localhost").await.unwrap();
+    let mut with_certificate = clusters(channel.clone(), None).await.unwrap();
+    within("clusters", with_certificate.next()).await.unwrap();
+
+    let new = WorkloadKey::generate().unwrap();
+    assert_eq!(renew(&channel, csr(&new)).await, Ok(()));
+    let admin = SpiffeId::new("cluster.local", "shop", "admin").unwrap();
+    let theft =
+        IstioCertificateRequest { csr: new.csr_pem(&admin).unwrap(), ..IstioCertificateRequest::default() };
+    assert_eq!(renew(&channel, theft).await, Err(Code::PermissionDenied));
+    let plaintext = running.plaintext().await;
+    assert_eq!(renew(&plaintext, csr(&new)).await, Err(Code::Unauthenticated), "loopback is no proof");
+
+    let web = Caller { namespace: "shop".to_owned(), service_account: "web".to_owned() };
+    manage::revoke(&data, &Which::Identity(web.clone())).unwrap();
+    assert_eq!(renew(&channel, csr(&new)).await, Err(Code::Unauthenticated));
+    assert_eq!(within("the end of its stream", with_token.next()).await, None);
+    assert_eq!(within("the end of its stream", with_certificate.next()).await, None);
+    manage::restore(&data, &web).unwrap();
+    assert_eq!(renew(&channel, csr(&new)).await, Ok(()));
     running.stop().await.unwrap();
 }
 

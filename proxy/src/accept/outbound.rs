@@ -128,17 +128,22 @@ async fn next(
 }
 
 /// A destination that the mesh does not know: egress, for an explicit listener as well when its destination is an address.
-/// Who is refused and speaks HTTP is answered in HTTP, so that people see why.
+/// One of which nobody can say anything, because the control plane is away, counts as unknown: what MeshConfig said last holds
+/// for it. Before anything was ever heard of MeshConfig it may have said Deny. Who is refused and speaks HTTP is answered in
+/// HTTP, so that people see why.
 async fn unknown(
     snapshot: &Snapshot,
     destination: Option<&Destination>,
     pinned: bool,
     accepted: &Accepted,
 ) -> io::Result<Next> {
-    let settled = destination.is_some_and(|destination| matches!(destination.handling, Handling::Unknown));
+    if snapshot.inbound.is_none() {
+        let why = "no configuration has come from the control plane yet, so that nobody knows what egress is";
+        return refusal(&accepted.stream, DETECT_WITHIN, why).await;
+    }
     let dialled = match pinned {
         false => Some(accepted.local),
-        true => destination.filter(|_| settled).and_then(|destination| destination.name.socket_address()),
+        true => destination.and_then(|destination| destination.name.socket_address()),
     };
     match (snapshot.mesh.egress, dialled) {
         (Egress::Allow, Some(address)) => Ok(Next::PassThrough(address)),

@@ -28,7 +28,9 @@ fn admin() -> (Router, Arc<Shared>, mpsc::Receiver<Wish>) {
         address: "127.0.0.1:9001".parse().unwrap(),
         target: REVIEWS.to_owned(),
     }];
-    let admin = Admin { shared: shared.clone(), log: log.clone(), issued: None, listeners, wishes };
+    let currency = watch::Sender::new(Currency::Never).subscribe();
+    let log = log.clone();
+    let admin = Admin { shared: shared.clone(), log, issued: None, currency, listeners, wishes };
     (router(admin), shared, wished)
 }
 

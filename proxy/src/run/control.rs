@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use outrigger_base::lifecycle::exit::ExitError;
 use outrigger_base::lifecycle::supervisor::Supervisor;
@@ -11,21 +12,22 @@ use outrigger_model::inbound::MeshSettings;
 use tokio::sync::watch;
 
 use super::memory;
-use crate::certificates::{Certificates, Issued, LocalIdentity, TrustFile, Workload, alarm};
+use crate::certificates::{Certificates, Issued, LocalIdentity, TrustFile, Workload, alarm, kept};
 use crate::demand::Demanded;
 use crate::flags::{IdentitySource, RunArgs};
 use crate::spiffe::WorkloadApi;
+use crate::state::{Owner, StateDir};
 use crate::upstream::{dns, health};
 use crate::worker::Shared;
-use crate::xds::{Client, ControlPlane, ControlPlaneError, Identity, Parts, node};
+use crate::xds::{Client, ControlPlane, ControlPlaneError, Currency, Identity, Parts, node};
 
-/// Starts them, and gives the certificate in force; `None` for a workload without a token.
+/// Starts them. What was kept of an earlier process is in force when this returns.
 pub(super) fn start(
     args: &RunArgs,
     shared: &Arc<Shared>,
     demanded: Demanded,
     supervisor: &mut Supervisor,
-) -> Result<Option<watch::Receiver<Option<Arc<Issued>>>>, ExitError> {
+) -> Result<Views, ExitError> {
     let file = args.trust_bundle.as_deref().map(TrustFile::open).transpose();
     let file = file.map_err(|error| ExitError::usage(format!("--trust-bundle cannot be used: {error}")))?;
     let file = file.map(Arc::new);
@@ -33,13 +35,10 @@ pub(super) fn start(
     let control_plane =
         ControlPlane::new(args.control_plane.clone(), file, args.token_file.clone(), local.clone());
     let control_plane = control_plane.map_err(|error| usage(&error))?;
-    if let Some(directory) = &args.state_dir {
-        let made = std::fs::create_dir_all(directory);
-        made.map_err(|error| {
-            ExitError::usage(format!("--state-dir: cannot use {}: {error}", directory.display()))
-        })?;
-    }
-
+    let state = open_state(args)?;
+    let kept = state.clone();
+    let currency = watch::Sender::new(Currency::Never);
+    let current = currency.subscribe();
     let (attended, to_attend) = watch::channel(Vec::new());
     let node = node(&identity(args));
     let workload = Workload {
@@ -54,7 +53,8 @@ pub(super) fn start(
         node,
         demanded,
         attended,
-        state_dir: args.state_dir.clone(),
+        state,
+        currency,
     });
     supervise(supervisor, "discovery", client.run());
     supervise(supervisor, "name resolution", dns::run(shared.clone(), to_attend.clone()));
@@ -65,11 +65,18 @@ pub(super) fn start(
             "no --token-file: this workload has no identity; it speaks plaintext only, and workloads that are Strict \
              refuse it"
         );
-        return Ok(None);
+        return Ok(Views { issued: None, currency: current });
     }
     supervise(supervisor, "certificate alarm", alarm::run(local.clone()));
     if args.token_file.is_some() {
         warn_of_plaintext_token(args);
+    }
+    if let Some(state) = kept.filter(|_| args.state_identity) {
+        // Who does not know the name of the mesh has no configuration that was kept, and no identity without it.
+        if let Some(Ok(own)) = workload.id(shared) {
+            kept::restore(&state, &local, &own, SystemTime::now());
+        }
+        supervise(supervisor, "identity on disk", kept::keep(state, local.clone()));
     }
     match &args.identity {
         IdentitySource::ControlPlane => {
@@ -81,7 +88,32 @@ pub(super) fn start(
             supervise(supervisor, "workload api", agent.run());
         }
     }
-    Ok(Some(local.issued()))
+    Ok(Views { issued: Some(local.issued()), currency: current })
+}
+
+/// What the tasks tell the rest of the process.
+pub(super) struct Views {
+    /// The certificate in force; `None` for a workload without a token.
+    pub(super) issued: Option<watch::Receiver<Option<Arc<Issued>>>>,
+    /// How current the configuration in force is.
+    pub(super) currency: watch::Receiver<Currency>,
+}
+
+/// The directory of `--state-dir`, for this workload alone. Without `--state-identity` there is no key in it from here on.
+fn open_state(args: &RunArgs) -> Result<Option<Arc<StateDir>>, ExitError> {
+    let Some(path) = &args.state_dir else { return Ok(None) };
+    let owner = Owner {
+        namespace: args.namespace.clone(),
+        service_account: args.service_account.clone(),
+        workload: args.workload.clone(),
+    };
+    let state = StateDir::open(path, owner, args.state_max_age).map_err(ExitError::usage)?;
+    if !args.state_identity {
+        kept::forget(&state).map_err(|error| {
+            ExitError::usage(format!("--state-dir: a key that was kept there cannot be removed: {error}"))
+        })?;
+    }
+    Ok(Some(Arc::new(state)))
 }
 
 /// The identity that metrics show: that of a mesh with the trust domain of old, as long as none other is known.

@@ -5,9 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
@@ -28,7 +27,8 @@ use super::protocol::{Protocol, answer};
 use super::saved::Saved;
 use crate::certificates::LocalIdentity;
 use crate::demand::{Changes, Demanded, MAX_DESTINATIONS, MAX_QUEUED_NAMES, with_place};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Destination, Handling, Snapshot};
+use crate::state::StateDir;
 use crate::upstream::Cluster;
 use crate::worker::Shared;
 use idle::Idle;
@@ -37,7 +37,7 @@ use meters::Meters;
 mod idle;
 mod meters;
 
-pub use meters::METRICS;
+pub use meters::{Currency, METRICS};
 
 /// An acknowledgement waits no longer than this for what its resources point at.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
@@ -71,7 +71,9 @@ pub struct Parts {
     /// What is told whom to trust.
     pub identity: Arc<LocalIdentity>,
     /// Where the last good configuration is kept.
-    pub state_dir: Option<PathBuf>,
+    pub state: Option<Arc<StateDir>>,
+    /// Told how current the configuration in force is.
+    pub currency: watch::Sender<Currency>,
 }
 
 /// Acknowledgements that wait until what they say is true: a listener or a route of a live destination is in force once
@@ -130,17 +132,19 @@ pub struct Client {
     tick: Interval,
     /// Whether other resources may be wanted than were last time.
     is_stale: bool,
+    /// Whether the end of the process has begun, and what was to be kept for the next one is.
+    is_ending: bool,
     last_failure: String,
 }
 
 impl Client {
     /// A client whose destinations of now are pinned. What was kept on disk is in force from here on.
     pub fn new(parts: Parts) -> Self {
-        let Parts { shared, control_plane, node, demanded, attended, identity, state_dir } = parts;
+        let Parts { shared, control_plane, node, demanded, attended, identity, state, currency } = parts;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut client = Self {
-            meters: Meters::new(shared.telemetry.registry()),
+            meters: Meters::new(shared.telemetry.registry(), currency),
             idle: Idle::pinning(&shared.snapshot.load()),
             shared,
             control_plane,
@@ -150,10 +154,11 @@ impl Client {
             names: demanded.names,
             changes: demanded.changes,
             attended,
-            saved: state_dir.map(Saved::new),
+            saved: state.map(Saved::new),
             held: Held::default(),
             tick,
             is_stale: true,
+            is_ending: false,
             last_failure: String::new(),
         };
         client.restore();
@@ -305,6 +310,7 @@ impl Client {
             }
         }
         self.link();
+        self.keep_the_first();
     }
 
     fn link(&mut self) {
@@ -339,6 +345,10 @@ impl Client {
                 _ => self.place(names),
             },
             now = self.tick.tick() => self.housekeeping(now),
+            () = self.shared.drains.inbound.started(), if !self.is_ending => {
+                self.is_ending = true;
+                self.keep_changes();
+            }
         }
     }
 
@@ -365,8 +375,8 @@ impl Client {
 
     fn housekeeping(&mut self, now: Instant) {
         self.meters.age();
-        if let Some(saved) = &mut self.saved {
-            saved.write_when_due(&self.held, now);
+        if let (Some(saved), Some(as_of)) = (&mut self.saved, self.meters.current_as_of(SystemTime::now())) {
+            saved.write_when_due(&self.held, now, as_of);
         }
         let before = self.shared.snapshot.load_full();
         let gone = self.idle.look(&before, now);
@@ -385,9 +395,28 @@ impl Client {
         gone.into_iter().for_each(|id| self.linker.forget(id));
     }
 
+    /// Keeps the first complete configuration at once, so that a process that is killed soon loses nothing.
+    fn keep_the_first(&mut self) {
+        if !self.saved.as_ref().is_some_and(Saved::awaits_first) || self.linker.is_behind() {
+            return;
+        }
+        let snapshot = self.shared.snapshot.load();
+        let is_known = |destination: &Arc<Destination>| !matches!(destination.handling, Handling::Pending);
+        if snapshot.inbound.is_some() && snapshot.destinations.iter().flatten().all(is_known) {
+            self.keep_changes();
+        }
+    }
+
+    fn keep_changes(&mut self) {
+        if let (Some(saved), Some(as_of)) = (&mut self.saved, self.meters.current_as_of(SystemTime::now())) {
+            saved.write_changes(&self.held, Instant::now(), as_of);
+        }
+    }
+
     /// Takes what was kept on disk as if the control plane had said it.
     fn restore(&mut self) {
-        let Some(restored) = self.saved.as_ref().and_then(Saved::read) else { return };
+        let read = |saved: &Saved| saved.read(SystemTime::now());
+        let Some(restored) = self.saved.as_ref().and_then(read) else { return };
         let mut asked = Names::default();
         for (kind, response) in &restored.responses {
             response.resources.iter().for_each(|item| asked.insert(*kind, &item.name.as_str().into()));
@@ -400,7 +429,7 @@ impl Client {
             self.held.listeners.iter().map(|(l, _)| l.name.to_string()).collect();
         self.place(listeners.iter().filter_map(|name| name.parse().ok()).collect());
         self.link();
-        self.meters.as_of(restored.written);
+        self.meters.as_of(restored.as_of);
         tracing::info!(
             destinations = listeners.len(),
             "the last good configuration is in force until the control plane answers"

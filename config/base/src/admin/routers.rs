@@ -20,6 +20,8 @@ use crate::telemetry::metrics::{Format, Registry};
 pub enum Readiness {
     /// It waits for this.
     Waiting(Cow<'static, str>),
+    /// It works, but others would do better, for this reason.
+    Unfit(Cow<'static, str>),
     /// It is ready.
     Ready,
     /// It finishes its work and takes no more.
@@ -81,6 +83,7 @@ async fn ready(State(readiness): State<watch::Receiver<Readiness>>) -> (StatusCo
     match &*readiness.borrow() {
         Readiness::Ready => (StatusCode::OK, "ready\n".to_owned()),
         Readiness::Waiting(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {what}\n")),
+        Readiness::Unfit(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned()),
     }
 }

@@ -72,6 +72,7 @@ async fn readiness_says_what_it_waits_for() {
     for (state, status, line) in [
         (Readiness::Waiting("a certificate".into()), "503", "waiting for a certificate"),
         (Readiness::Ready, "200", "ready"),
+        (Readiness::Unfit("the certificate has expired".into()), "503", "the certificate has expired"),
         (Readiness::Draining, "503", "draining"),
     ] {
         set.send_replace(state);

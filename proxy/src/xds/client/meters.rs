@@ -1,9 +1,10 @@
 //! What the client says of itself on `/metrics`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use outrigger_base::telemetry::metrics::{Counter, Gauge, Kind, MetricSpec, Registry};
 use outrigger_model::resource::ResourceType;
+use tokio::sync::watch;
 
 /// The metrics of the client.
 pub const METRICS: &[MetricSpec] = &[
@@ -33,18 +34,39 @@ pub const METRICS: &[MetricSpec] = &[
     },
 ];
 
+/// How current the configuration in force is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Currency {
+    /// Nothing was ever heard of the control plane, and nothing was kept of an earlier process.
+    Never,
+    /// The control plane is connected: what it changes is in force soon.
+    Current,
+    /// It was current then; the control plane has been away since.
+    Since(SystemTime),
+}
+
+impl Currency {
+    /// How old the configuration in force is; zero while it is current, `None` when there is none.
+    pub fn age(self, now: SystemTime) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::Current => Some(Duration::ZERO),
+            Self::Since(then) => Some(now.duration_since(then).unwrap_or_default()),
+        }
+    }
+}
+
 /// The handles.
 pub(super) struct Meters {
     connected: Gauge,
     age: Gauge,
     acks: [Counter; 4],
     nacks: [Counter; 4],
-    is_connected: bool,
-    current_as_of: Option<SystemTime>,
+    currency: watch::Sender<Currency>,
 }
 
 impl Meters {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(super) fn new(registry: &Registry, currency: watch::Sender<Currency>) -> Self {
         registry.declare(METRICS);
         let counters =
             |name| ResourceType::ALL.map(|kind| registry.counter(name, vec![("type", kind.word().into())]));
@@ -55,35 +77,42 @@ impl Meters {
             age: registry.gauge("outrigger_xds_version_age_seconds", Vec::new()),
             acks: counters("outrigger_xds_acks_total"),
             nacks: counters("outrigger_xds_nacks_total"),
-            is_connected: false,
-            current_as_of: None,
+            currency,
         }
     }
 
-    pub(super) fn connected(&mut self) {
-        self.is_connected = true;
+    pub(super) fn connected(&self) {
+        self.currency.send_replace(Currency::Current);
         self.connected.set(1.0);
         self.age.set(0.0);
     }
 
-    pub(super) fn disconnected(&mut self) {
-        if std::mem::take(&mut self.is_connected) {
-            self.current_as_of = Some(SystemTime::now());
+    pub(super) fn disconnected(&self) {
+        if *self.currency.borrow() == Currency::Current {
+            self.currency.send_replace(Currency::Since(SystemTime::now()));
             self.connected.set(0.0);
         }
     }
 
     /// What is in force was current at that time.
-    pub(super) fn as_of(&mut self, time: SystemTime) {
-        self.current_as_of = Some(time);
+    pub(super) fn as_of(&self, time: SystemTime) {
+        self.currency.send_replace(Currency::Since(time));
         self.age();
+    }
+
+    /// Until when what is in force was current; `None` when it never was.
+    pub(super) fn current_as_of(&self, now: SystemTime) -> Option<SystemTime> {
+        match *self.currency.borrow() {
+            Currency::Never => None,
+            Currency::Current => Some(now),
+            Currency::Since(then) => Some(then),
+        }
     }
 
     /// Brings the age up to date.
     pub(super) fn age(&self) {
-        if let (false, Some(then)) = (self.is_connected, self.current_as_of) {
-            self.age.set(then.elapsed().unwrap_or_default().as_secs_f64());
-        }
+        let age = self.currency.borrow().age(SystemTime::now());
+        self.age.set(age.unwrap_or_default().as_secs_f64());
     }
 
     pub(super) fn answered(&self, kind: ResourceType, is_nack: bool) {

@@ -1,5 +1,8 @@
 //! The stream against a control plane that does what each test tells it.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use outrigger_model::inbound::MtlsMode;
 use outrigger_model::name::INBOUND;
 use outrigger_model::resource::Resource;
@@ -9,6 +12,7 @@ use super::super::support::*;
 use super::*;
 use crate::demand::IDLE_AFTER;
 use crate::snapshot::{DestinationId, Handling};
+use crate::state::{Owner, StateDir};
 
 const OTHER: &str = "ratings.shop:9080";
 
@@ -20,7 +24,8 @@ fn parts(shared: &Arc<Shared>, demanded: Demanded, channel: Channel) -> Parts {
         node: Node { id: "sidecar~127.0.0.1~web-1.shop~d".into(), ..Node::default() },
         demanded,
         attended: watch::channel(Vec::new()).0,
-        state_dir: None,
+        state: None,
+        currency: watch::Sender::new(Currency::Never),
     }
 }
 
@@ -237,6 +242,26 @@ async fn the_token_goes_with_the_stream() {
     assert_eq!(control_plane.stream().await.authorization.as_deref(), Some("Bearer secret"));
 }
 
+fn state_dir(path: &Path) -> Arc<StateDir> {
+    let owner = Owner {
+        namespace: "shop".to_owned(),
+        service_account: "web".to_owned(),
+        workload: "web-1".to_owned(),
+    };
+    Arc::new(StateDir::open(path, owner, Duration::from_secs(3600)).unwrap())
+}
+
+/// What a client that starts on this directory has in force before it has heard anything.
+fn restored(path: &Path) -> (Arc<Shared>, Currency) {
+    let (shared, demanded) = shared();
+    let mut restoring = parts(&shared, demanded, FakeControlPlane::start().1);
+    restoring.state = Some(state_dir(path));
+    let currency = restoring.currency.subscribe();
+    drop(Client::new(restoring));
+    let currency = *currency.borrow();
+    (shared, currency)
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_kept_on_disk_is_in_force_before_anything_is_heard() {
     let directory = tempfile::tempdir().unwrap();
@@ -244,29 +269,72 @@ async fn what_was_kept_on_disk_is_in_force_before_anything_is_heard() {
     first.demand.pin(REVIEWS.parse().unwrap());
     let (mut control_plane, channel) = FakeControlPlane::start();
     let mut keeping = parts(&first, demanded, channel);
-    keeping.state_dir = Some(directory.path().to_owned());
+    keeping.state = Some(state_dir(directory.path()));
     let running = tokio::spawn(Client::new(keeping).run());
     let mut stream = control_plane.stream().await;
     serve_reviews(&mut stream).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // The first complete configuration is kept at once, not when the next changes are gathered.
+    while state(&first) != "http" {
+        tokio::task::yield_now().await;
+    }
     running.abort();
 
     let (second, demanded) = shared();
     let (mut control_plane, channel) = FakeControlPlane::start();
     let mut restoring = parts(&second, demanded, channel);
-    restoring.state_dir = Some(directory.path().to_owned());
+    restoring.state = Some(state_dir(directory.path()));
     let client = Client::new(restoring);
     assert_eq!(state(&second), "http");
     tokio::spawn(client.run());
     let request = control_plane.stream().await.request().await;
     assert_eq!(request.initial_resource_versions.get(CLUSTER).map(String::as_str), Some("c1"));
 
-    std::fs::write(directory.path().join("xds-state.pb"), b"\x05garbage").unwrap();
-    let (third, demanded) = shared();
-    let mut restoring = parts(&third, demanded, FakeControlPlane::start().1);
-    restoring.state_dir = Some(directory.path().to_owned());
-    Client::new(restoring);
-    assert_eq!(third.snapshot.load().generation, 0);
+    let (third, currency) = restored(directory.path());
+    assert_eq!(state(&third), "http");
+    assert!(matches!(currency, Currency::Since(_)), "{currency:?}");
+    let file = directory.path().join("configuration");
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let (fourth, currency) = restored(directory.path());
+    assert_eq!(
+        (fourth.snapshot.load().generation, currency),
+        (0, Currency::Never),
+        "damaged: not used at all"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_stays_young_while_the_control_plane_is_there_and_is_written_at_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let (trigger, drain) = outrigger_base::lifecycle::drain::new(Duration::from_secs(1));
+    let (mut shared, demanded) = shared();
+    Arc::get_mut(&mut shared).unwrap().drains.inbound = drain;
+    shared.demand.pin(REVIEWS.parse().unwrap());
+    let (mut control_plane, channel) = FakeControlPlane::start();
+    let mut keeping = parts(&shared, demanded, channel);
+    keeping.state = Some(state_dir(directory.path()));
+    tokio::spawn(Client::new(keeping).run());
+    let mut stream = control_plane.stream().await;
+    serve_reviews(&mut stream).await;
+    let file = directory.path().join("configuration");
+    let written = || std::fs::metadata(&file).map(|found| found.ino()).ok();
+    while written().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let first = written();
+    tokio::time::sleep(Duration::from_secs(3600 / 8 - 10)).await;
+    assert_eq!(written(), first, "nothing has changed");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_ne!(written(), first, "it was good until now");
+
+    let second = written();
+    stream.send_good(&[endpoints(CLUSTER, &["10.0.0.2:80"])], "e2").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(written(), second, "changes gather");
+    trigger.start();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_ne!(written(), second, "the end is near");
 }
 
 mod trusting {
