@@ -175,18 +175,25 @@ async fn calls_and_connections_without_a_token_are_told_in_their_own_way() {
     let answer = grpc.send(call(Some(&good))).await.unwrap();
     assert_eq!(status(&answer.trailers).or(status(&answer.headers)).unwrap(), "0");
 
-    // Plain bytes carry no token.
+    // Plain bytes carry no token: those to a port of which nobody said that it speaks HTTP.
     shop.town.mesh.write("mesh.yaml", &mesh_config("Permissive")).unwrap();
-    let plain = async || {
-        client::get(shop.inbound, "/").await.ok().filter(|a| a.header("www-authenticate") == "Bearer")
+    let undeclared = shop.base.replace(", appProtocol: http", "");
+    shop.town.rewrite(&(undeclared + &policy(&at(&published.url()), "tokens"))).unwrap();
+    let asked = async || {
+        let answer = client::get(shop.inbound, "/").await.ok()?;
+        (answer.header("www-authenticate") == "Bearer").then_some(())
     };
     assert!(
-        eventually(PATIENCE, plain).await.is_some(),
-        "plaintext is let in as far as tokens are asked for"
+        eventually(PATIENCE, asked).await.is_some(),
+        "plaintext is let in, and asked for a token like anybody"
     );
-    let arrived = shop.origin.arrived();
-    assert_eq!(client::talk(shop.inbound, b"\x01\x02\x03 these are bytes").await.unwrap(), "");
-    assert_eq!(shop.origin.arrived(), arrived);
+    let (name, labels) = ("outrigger_tcp_connections_closed_total", ["reason=\"unauthenticated\""]);
+    let before = metric(&shop.files, "/metrics", name, &labels).await.unwrap();
+    let refused = async || {
+        client::talk(shop.inbound, b"\x01\x02\x03 these are bytes").await.ok()?;
+        (metric(&shop.files, "/metrics", name, &labels).await.ok()? > before).then_some(())
+    };
+    assert!(eventually(PATIENCE, refused).await.is_some());
 }
 
 #[tokio::test]
