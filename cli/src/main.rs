@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod authz;
 mod check;
 mod cluster;
 mod completion;
@@ -47,6 +48,8 @@ enum Command {
     Validate(validate::Args),
     /// Says what would become of a request, and why, from YAML files alone.
     Explain(explain::Args),
+    /// Says who may call, from YAML files, and learns it from traffic.
+    Authz(authz::Args),
     /// Prints the objects of an installation in Kubernetes, for kubectl apply.
     Install(install::Args),
     /// Checks a running installation and prints the objects of this version, for kubectl apply.
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::Status(args) => report(status::main(&args)),
         Command::Validate(args) => validate::main(&args),
         Command::Explain(args) => explain::main(&args),
+        Command::Authz(args) => authz::main(&args),
         Command::Inject(args) => inject::main(&args),
         Command::Install(args) => report(install::main(&args)),
         Command::Upgrade(args) => report(upgrade::main(&args)),
