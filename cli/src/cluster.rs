@@ -91,6 +91,13 @@ impl Cluster {
         self.send(request).await
     }
 
+    /// PUT of an object, with whatever is answered.
+    pub(crate) async fn put(&self, path: &str, object: &Value) -> anyhow::Result<Answer> {
+        let body = serde_json::to_vec(object)?;
+        let request = Request::put(path).header("content-type", "application/json").body(body.into())?;
+        self.send(request).await
+    }
+
     /// A token for the JSON API of the control plane.
     pub(crate) async fn api_token(&self) -> anyhow::Result<String> {
         let path =

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod authz;
+mod certs;
 mod check;
 mod cluster;
 mod completion;
@@ -58,6 +59,8 @@ enum Command {
     Uninstall(uninstall::Args),
     /// Puts sidecars into the pods of YAML files, as the webhook does to pods in a cluster.
     Inject(inject::Args),
+    /// Shows the certificate authority of the mesh, and has another root take over.
+    Certs(certs::Args),
     /// Makes, lists and revokes tokens for workloads on plain hosts.
     Token(token::Args),
     /// Prints a completion script for a shell.
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Command::Install(args) => report(install::main(&args)),
         Command::Upgrade(args) => report(upgrade::main(&args)),
         Command::Uninstall(args) => report(uninstall::main(&args)),
+        Command::Certs(args) => report(certs::main(&args)),
         Command::Token(args) => report(token::main(&args)),
         Command::Completion(args) => {
             completion::main(&args, &mut Cli::command());

@@ -76,7 +76,8 @@ async fn of_cluster(args: &ClusterArgs) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-async fn get(address: &str, path: &str) -> anyhow::Result<Value> {
+/// GET from the JSON API of a control plane.
+pub(crate) async fn get(address: &str, path: &str) -> anyhow::Result<Value> {
     let unreachable = || {
         format!(
             "no control plane answers at {address}; start one with `outrigger run`, or say where with --http"

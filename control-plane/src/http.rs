@@ -25,11 +25,13 @@ use crate::xds::{Hub, ProxyStatus};
 
 pub mod meters;
 pub mod readers;
+pub mod trust;
 
 /// Carries a token to the JSON API: the API server's proxy keeps `authorization` for itself.
 pub const TOKEN_HEADER: &str = "x-outrigger-token";
 
 use self::readers::Readers;
+use self::trust::TrustView;
 
 /// The most names that are listed in one answer.
 const MAX_LISTED: usize = 10_000;
@@ -40,13 +42,16 @@ pub fn router(
     registry: Arc<Registry>,
     readiness: watch::Receiver<Readiness>,
     readers: Readers,
+    trusted: TrustView,
 ) -> Router {
+    let trust = Router::new().route("/api/v1/trust", get(trust::trust)).with_state(Arc::new(trusted));
     let api = Router::new()
         .route("/api/v1/version", get(version))
         .route("/api/v1/status", get(status_of_objects))
         .route("/api/v1/proxies", get(proxies))
         .route("/api/v1/config", get(config))
         .with_state(hub)
+        .merge(trust)
         .layer(middleware::from_fn_with_state(readers, readers::admit));
     api.merge(metrics_router(registry, None)).merge(health_router(readiness))
 }

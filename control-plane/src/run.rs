@@ -27,6 +27,7 @@ use crate::ca::{Authority, CertificateService};
 use crate::http;
 use crate::http::meters::Meters;
 use crate::http::readers::Readers;
+use crate::http::trust::TrustView;
 use crate::jwks::Fetcher;
 use crate::source::Update;
 use crate::token::TokenKeys;
@@ -326,7 +327,7 @@ impl Program {
         let plain = (routes.clone(), drain.clone());
         supervisor.spawn("xds", never_fails(serve::serve(ports.xds, Security::Plaintext, plain.0, plain.1)));
         if let Some(listener) = ports.xds_tls {
-            let tls = serving_tls(&self.secrets.authority, Clients::Mesh, options)?;
+            let tls = serving_tls(&self.secrets.authority, Clients::Mesh(self.hub.clone()), options)?;
             let tls = Security::Tls(Box::new(tls));
             supervisor.spawn("xds-tls", never_fails(serve::serve(listener, tls, routes, drain.clone())));
         }
@@ -338,7 +339,9 @@ impl Program {
         }
         let (trigger, drain) = drain::new(DRAIN_TIMEOUT);
         let (readiness, ready) = watch::channel(Readiness::Ready);
-        let router = http::router(self.hub, self.registry, ready, self.readers);
+        let source = self.secrets.place.word();
+        let trusted = TrustView { hub: self.hub.clone(), authority: self.secrets.authority, source };
+        let router = http::router(self.hub, self.registry, ready, self.readers, trusted);
         supervisor.spawn("http", never_fails(admin::serve(ports.http, router, drain)));
         Ok((readiness, trigger))
     }

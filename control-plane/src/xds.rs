@@ -17,7 +17,7 @@ mod session;
 mod sotw;
 mod subscription;
 
-pub use connections::{Nack, ProxyStatus, TypeStatus};
+pub use connections::{Follower, Nack, ProxyStatus, TypeStatus};
 pub use hub::Hub;
 pub use service::Discovery;
 

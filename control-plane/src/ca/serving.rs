@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use outrigger_base::tls::{Alpn, provider};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -17,6 +17,8 @@ use rustls::{RootCertStore, ServerConfig};
 use crate::ca::Authority;
 use crate::ca::root::{Root, SignError};
 use crate::kubernetes::names::CONTROL_PLANE;
+use crate::world::World;
+use crate::xds::Hub;
 
 /// The life of the certificate.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
@@ -43,15 +45,24 @@ pub struct ServingTls {
     names: Vec<SanType>,
     /// The root that signed the current certificate.
     root: Arc<Root>,
+    /// The picture whose roots are believed, and those that users added to ours.
+    believed: Believed,
     current: Arc<ServerConfig>,
     renew_at: SystemTime,
 }
 
+/// Roots of the own trust domain that users added to ours, as a picture of the mesh has them.
+#[derive(Debug, Default)]
+struct Believed {
+    world: Arc<World>,
+    added: Vec<Arc<[u8]>>,
+}
+
 /// Who dials a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Clients {
-    /// Proxies, by HTTP/2, with a certificate of the mesh or a token.
-    Mesh,
+    /// Proxies, by HTTP/2, with a certificate of the mesh or a token. The hub knows the trust domain and its other roots.
+    Mesh(Arc<Hub>),
     /// API servers, by HTTP/2 or HTTP/1.1; who they are does not matter.
     Anyone,
 }
@@ -84,24 +95,56 @@ impl ServingTls {
         let all = LOOPBACK_NAMES.into_iter().chain(names.iter().map(String::as_str));
         let names = all.map(san).collect::<Result<Vec<_>, _>>()?;
         let root = authority.root();
-        let current = configure(&root, clients, &names, now)?;
-        Ok(Self { authority, clients, names, root, current, renew_at: now + VALIDITY / 2 })
+        let believed = Believed::of(&clients);
+        let renew_at = half_of_life(&root, now);
+        let current = configure(&root, &clients, &believed.added, &names, now)?;
+        Ok(Self { authority, clients, names, root, believed, current, renew_at })
     }
 
     /// The configuration for a handshake now. One that cannot be renewed stays in use.
     pub fn current(&mut self, now: SystemTime) -> Arc<ServerConfig> {
         let root = self.authority.root();
-        if now >= self.renew_at || !Arc::ptr_eq(&root, &self.root) {
-            match configure(&root, self.clients, &self.names, now) {
+        let others = self.believed.refresh(&self.clients);
+        if now >= self.renew_at || !Arc::ptr_eq(&root, &self.root) || others {
+            match configure(&root, &self.clients, &self.believed.added, &self.names, now) {
                 Ok(config) => {
                     self.current = config;
+                    self.renew_at = half_of_life(&root, now);
                     self.root = root;
-                    self.renew_at = now + VALIDITY / 2;
                 }
                 Err(error) => tracing::error!("the TLS port keeps its old certificate: {error}"),
             }
         }
         self.current.clone()
+    }
+}
+
+/// When a certificate that is signed now is to be renewed: at half of its life, which ends with that of the signer.
+fn half_of_life(root: &Root, now: SystemTime) -> SystemTime {
+    now + VALIDITY.min(root.not_after().duration_since(now).unwrap_or_default()) / 2
+}
+
+impl Believed {
+    fn of(clients: &Clients) -> Self {
+        let mut believed = Self::default();
+        believed.refresh(clients);
+        believed
+    }
+
+    /// Looks at the picture in force, when it is another; whether other roots are believed.
+    fn refresh(&mut self, clients: &Clients) -> bool {
+        let Clients::Mesh(hub) = clients else { return false };
+        let world = hub.world();
+        if Arc::ptr_eq(&world, &self.world) {
+            return false;
+        }
+        let mesh = world.mesh();
+        let own = mesh.trust_bundles.into_iter().filter(|bundle| bundle.trust_domain == mesh.trust_domain);
+        let added: Vec<_> = own.flat_map(|bundle| bundle.certificates).collect();
+        self.world = world;
+        let others = added != self.added;
+        self.added = added;
+        others
     }
 }
 
@@ -117,12 +160,16 @@ fn san(name: &str) -> Result<SanType, ServingError> {
 /// Those of the mesh show a certificate of one of its roots, or none.
 fn mesh_clients(
     root: &Root,
+    added: &[Arc<[u8]>],
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, ServingError> {
     let tls = |error: &dyn std::fmt::Display| ServingError::Tls(error.to_string());
     let mut roots = RootCertStore::empty();
     for trusted in root.authorities() {
         roots.add(trusted.clone()).map_err(|error| tls(&error))?;
+    }
+    for trusted in added {
+        roots.add(CertificateDer::from(trusted.to_vec())).map_err(|error| tls(&error))?;
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .allow_unauthenticated()
@@ -132,7 +179,8 @@ fn mesh_clients(
 
 fn configure(
     root: &Root,
-    clients: Clients,
+    clients: &Clients,
+    added: &[Arc<[u8]>],
     names: &[SanType],
     now: SystemTime,
 ) -> Result<Arc<ServerConfig>, ServingError> {
@@ -141,7 +189,7 @@ fn configure(
     let chain = root.sign_server(names.to_vec(), &key, VALIDITY, now)?;
     let provider = Arc::new(provider());
     let verifier = match clients {
-        Clients::Mesh => mesh_clients(root, provider.clone())?,
+        Clients::Mesh(_) => mesh_clients(root, added, provider.clone())?,
         Clients::Anyone => WebPkiClientVerifier::no_client_auth(),
     };
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -151,7 +199,7 @@ fn configure(
         .with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
         .map_err(|error| tls(&error))?;
     let spoken: &[Alpn] = match clients {
-        Clients::Mesh => &[Alpn::H2],
+        Clients::Mesh(_) => &[Alpn::H2],
         Clients::Anyone => &[Alpn::H2, Alpn::Http1],
     };
     config.alpn_protocols = spoken.iter().map(|alpn| alpn.id().to_vec()).collect();

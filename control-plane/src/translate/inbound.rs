@@ -65,8 +65,28 @@ fn settings(mesh: &MeshConfigSpec) -> MeshSettings {
 /// Whose certificates proxies believe; `None` in a picture without an authority.
 fn trust(world: &World, mesh: &MeshConfigSpec) -> Option<Arc<Trust>> {
     let roots = world.facts().roots.as_ref()?;
-    let own = TrustBundle { trust_domain: mesh.trust_domain.clone(), roots: roots.certificates.clone() };
-    Some(Arc::new(Trust { bundles: vec![own], signer: Some(roots.signer) }))
+    let mut own = TrustBundle { trust_domain: mesh.trust_domain.clone(), roots: roots.certificates.clone() };
+    let mut others = Vec::new();
+    for bundle in &mesh.trust_bundles {
+        match bundle.trust_domain == own.trust_domain {
+            true => add_roots(&mut own.roots, &bundle.certificates),
+            false => others.push(TrustBundle {
+                trust_domain: bundle.trust_domain.clone(),
+                roots: bundle.certificates.clone(),
+            }),
+        }
+    }
+    let bundles = [own].into_iter().chain(others).collect();
+    Some(Arc::new(Trust { bundles, signer: Some(roots.signer) }))
+}
+
+/// Adds roots that are not there yet.
+fn add_roots(roots: &mut Vec<Arc<[u8]>>, more: &[Arc<[u8]>]) {
+    for root in more {
+        if !roots.contains(root) {
+            roots.push(root.clone());
+        }
+    }
 }
 
 /// The ports that Services, the oldest first, lead to, in ascending order. Of several Services on one port the oldest that declares

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use outrigger_model::name::INBOUND;
 use outrigger_model::resource::ResourceType;
 use tokio::sync::broadcast::error::RecvError;
 use tonic::Status;
@@ -31,6 +32,8 @@ pub(crate) struct Board {
     nonce: u64,
     unsent: Vec<Arc<Stopwatch>>,
     unacknowledged: Vec<Arc<Stopwatch>>,
+    /// The version of the settings in a response that the client refused.
+    refused: Option<Arc<str>>,
 }
 
 /// A client's word on a response.
@@ -54,6 +57,7 @@ impl Board {
             nonce: 0,
             unsent: Vec::new(),
             unacknowledged: Vec::new(),
+            refused: None,
         }
     }
 
@@ -141,6 +145,7 @@ impl Board {
 
     /// Stops the watches of pushes that are sent, and of those that are answered.
     pub(crate) fn settle(&mut self) {
+        self.note_settings();
         if !self.types.iter().all(Subscription::is_settled) {
             return;
         }
@@ -158,7 +163,23 @@ impl Board {
         types.iter_mut().try_for_each(|subscription| change(subscription, view))
     }
 
-    fn refused(&self, kind: ResourceType, version: u64, reason: &str) {
+    /// Notes which settings are in force in the client. The generation is read first: what is compared then is not older.
+    fn note_settings(&self) {
+        let generation = self.view.hub.generation();
+        let listeners = &self.types[ResourceType::Listener as usize];
+        let Some(standing) = listeners.standing(INBOUND) else { return };
+        let in_force = standing.is_current
+            && standing.sent.is_some()
+            && standing.sent != self.refused
+            && listeners.outstanding.is_none();
+        self.connection.follows(in_force.then_some(generation));
+    }
+
+    fn refused(&mut self, kind: ResourceType, version: u64, reason: &str) {
+        if kind == ResourceType::Listener {
+            // Which of the resources it refused is not said; none of them counts as in force.
+            self.refused = self.of(kind).standing(INBOUND).and_then(|standing| standing.sent);
+        }
         self.connection.nacked(kind, version, reason);
         self.view.hub.meters().nack(kind);
         let reason: String = reason.chars().take(MAX_LOGGED_CHARS).collect();

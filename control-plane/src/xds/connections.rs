@@ -60,6 +60,21 @@ pub struct Nack {
     pub at: u64,
 }
 
+/// A connected proxy of ours: one that receives by the settings that we make for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Follower {
+    /// Its `node.id`.
+    pub id: String,
+    /// The namespace whose configuration it gets.
+    pub namespace: String,
+    /// Its service account, when it proved one.
+    pub service_account: Option<String>,
+    /// Since when it is connected, in seconds of Unix time.
+    pub connected_at: u64,
+    /// The latest generation whose settings are known to be in force in it; 0 before the first.
+    pub in_force: u64,
+}
+
 /// Who a connection belongs to.
 #[derive(Debug, Clone)]
 pub(crate) struct Identification {
@@ -98,6 +113,8 @@ pub(crate) struct Connection {
     who: Identification,
     connected_at: u64,
     types: Mutex<BTreeMap<ResourceType, TypeStatus>>,
+    /// [`Follower::in_force`]; `None` for a client that does not ask for such settings.
+    in_force: Mutex<Option<u64>>,
 }
 
 impl Connections {
@@ -121,6 +138,12 @@ impl Connections {
         known.iter().map(|connection| connection.status()).collect()
     }
 
+    /// Every client that receives by settings of ours.
+    pub(crate) fn followers(&self) -> Vec<Follower> {
+        let known: Vec<Arc<Connection>> = self.open().known.values().cloned().collect();
+        known.iter().filter_map(|connection| connection.follower()).collect()
+    }
+
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,7 +152,12 @@ impl Connections {
 impl Place {
     /// Says who took the place.
     pub(crate) fn identify(&mut self, who: Identification) -> Arc<Connection> {
-        let connection = Arc::new(Connection { who, connected_at: unix_seconds(), types: Mutex::default() });
+        let connection = Arc::new(Connection {
+            who,
+            connected_at: unix_seconds(),
+            types: Mutex::default(),
+            in_force: Mutex::default(),
+        });
         let mut open = self.connections.open();
         open.next += 1;
         let number = open.next;
@@ -176,6 +204,23 @@ impl Connection {
         let reason = reason.chars().take(MAX_REASON_CHARS).collect();
         let nack = Nack { version, reason, at: unix_seconds() };
         self.update(kind, |status| status.nack = Some(nack));
+    }
+
+    /// It asks for settings of ours; those of `generation` are in force in it, when that is known.
+    pub(crate) fn follows(&self, generation: Option<u64>) {
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        *in_force = Some(in_force.unwrap_or(0).max(generation.unwrap_or(0)));
+    }
+
+    fn follower(&self) -> Option<Follower> {
+        let in_force = (*self.in_force.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some(Follower {
+            id: self.who.id.clone(),
+            namespace: self.who.namespace.to_string(),
+            service_account: self.who.service_account.clone(),
+            connected_at: self.connected_at,
+            in_force,
+        })
     }
 
     fn update(&self, kind: ResourceType, change: impl FnOnce(&mut TypeStatus)) {

@@ -16,7 +16,7 @@ use crate::http::meters::{Meters, Stopwatch};
 use crate::translate::{self, Client};
 use crate::world::{Changed, World};
 use crate::xds::cache::{Cache, Entry, Key, MAX_ENTRIES};
-use crate::xds::connections::{Connections, ProxyStatus};
+use crate::xds::connections::{Connections, Follower, ProxyStatus};
 use crate::xds::encoded::Encoded;
 
 /// The least time between two pushes; changes within it are merged.
@@ -45,6 +45,8 @@ pub struct Hub {
 struct State {
     world: Arc<World>,
     generation: u64,
+    /// The generation with which the roots that workloads trust changed.
+    roots_since: u64,
     cache: Cache,
     wildcards: BTreeMap<ResourceType, Names>,
     /// Entries that were made while a push is being computed, from the world before it.
@@ -95,6 +97,7 @@ impl Hub {
         let state = State {
             world,
             generation: 1,
+            roots_since: 1,
             cache: Cache::new(MAX_ENTRIES),
             wildcards: BTreeMap::new(),
             late: None,
@@ -154,6 +157,12 @@ impl Hub {
         self.state().generation
     }
 
+    /// The world in force, and the generation since which it has its roots.
+    pub fn roots_in_force(&self) -> (Arc<World>, u64) {
+        let state = self.state();
+        (state.world.clone(), state.roots_since)
+    }
+
     /// Changes whenever another world is put in force.
     pub fn generations(&self) -> watch::Receiver<u64> {
         self.generations.subscribe()
@@ -162,6 +171,11 @@ impl Hub {
     /// Every connected client, with what it was sent and what it said to it.
     pub fn proxies(&self) -> Vec<ProxyStatus> {
         self.connections.statuses()
+    }
+
+    /// Every connected proxy of ours, with the generation of the settings that are in force in it.
+    pub fn followers(&self) -> Vec<Follower> {
+        self.connections.followers()
     }
 
     pub(crate) fn connections(&self) -> &Arc<Connections> {
@@ -247,6 +261,9 @@ impl Hub {
             values.filter(|(entry, value)| entry.replace(value.clone())).map(|(entry, _)| entry.key.clone());
         let keys = keys.collect();
         state.generation += 1;
+        if roots(&state.world) != roots(&pending.world) {
+            state.roots_since = state.generation;
+        }
         state.world = pending.world;
         let wildcards = state.replace_wildcards(computed.wildcards);
         Batch {
@@ -261,6 +278,11 @@ impl Hub {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The roots that workloads trust.
+fn roots(world: &World) -> Option<&[Arc<[u8]>]> {
+    world.facts().roots.as_ref().map(|roots| roots.certificates.as_slice())
 }
 
 impl State {
@@ -299,11 +321,25 @@ mod tests {
     use outrigger_resources::parse_yaml;
 
     use super::*;
-    use crate::world::Change;
+    use crate::world::{Change, Fact, Roots};
 
     const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: reviews, namespace: shop}\n\
                            spec: {ports: [{port: 9080}]}\n";
     const NAME: &str = "outbound|9080|reviews.shop.svc.cluster.local";
+
+    #[tokio::test]
+    async fn only_other_roots_are_a_change_of_the_roots() {
+        let hub = Hub::new(Arc::new(World::default()), Meters::new(Registry::new()));
+        let learned = |roots: &[u8], signer| {
+            let certificates = roots.iter().map(|root| Arc::from([*root].as_slice())).collect();
+            Fact::Roots(Roots { certificates, signer: [signer; 32] })
+        };
+        for (fact, since) in [(learned(&[1], 1), 2), (learned(&[1, 2], 1), 3), (learned(&[1, 2], 2), 3)] {
+            let (world, changed) = hub.world().learn(fact);
+            hub.push(Pending { world: Arc::new(world), changed, since: Instant::now() }).await;
+            assert_eq!(hub.roots_in_force().1, since);
+        }
+    }
 
     #[tokio::test]
     async fn who_subscribes_while_a_push_is_computed_gets_its_result() {

@@ -37,6 +37,13 @@ struct Held {
     sent: Sent,
 }
 
+/// How a client stands to a name.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) sent: Option<Arc<str>>,
+    pub(crate) is_current: bool,
+}
+
 /// What to do about a name.
 #[derive(Debug)]
 pub(crate) enum Due {
@@ -207,6 +214,17 @@ impl Subscription {
             (None, Sent::Absent) => Due::Nothing,
             (None, Sent::Version { .. }) => Due::Removal,
         }
+    }
+
+    /// The version of a name that the client was sent, and whether that is the one in force here; `None` when it does not
+    /// ask for the name.
+    pub(crate) fn standing(&self, name: &str) -> Option<Standing> {
+        let held = self.held.get(name).filter(|held| held.is_wanted())?;
+        let sent = match &held.sent {
+            Sent::Version { version, .. } => Some(version.clone()),
+            Sent::Nothing | Sent::Absent => None,
+        };
+        Some(Standing { sent, is_current: matches!(self.due(name), Due::Nothing) })
     }
 
     /// What the client has of a name now, as far as this stream sent it.

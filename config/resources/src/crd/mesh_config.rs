@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::schema::{flag, list, name, object, percent, port, word};
 use super::shared;
+use crate::mesh_config::MAX_TRUST_BUNDLES;
 
 /// As many as there are ports.
 const MAX_PORTS: usize = 65_535;
@@ -51,6 +52,21 @@ pub(super) fn spec() -> Value {
                 ),
             ),
             ("opaquePorts", list("Ports whose bytes are never looked into.", MAX_PORTS, port("A port."))),
+            (
+                "trustBundles",
+                list(
+                    "Roots of other trust domains, and more of the own one; none unless written.",
+                    MAX_TRUST_BUNDLES,
+                    object(
+                        "The roots of a trust domain.",
+                        &["trustDomain", "certificates"],
+                        vec![
+                            ("trustDomain", name("Whose identities the roots may sign.")),
+                            ("certificates", name("The roots, as PEM.")),
+                        ],
+                    ),
+                ),
+            ),
         ],
     )
 }

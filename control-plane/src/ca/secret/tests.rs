@@ -127,3 +127,30 @@ async fn it_waits_for_an_api_that_is_away() {
     api.set_away(false);
     opening.await.unwrap().unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_in_the_secret_is_followed_step_by_step() {
+    let (now, api) = (SystemTime::now(), FakeCluster::new());
+    let authority = Arc::new(Authority::new(secret(&api).open(now).await.unwrap(), Lifetimes::default()));
+    let following = tokio::spawn(Place::Secret(Box::new(secret(&api))).follow(authority.clone()));
+    let look = || tokio::time::sleep(SECRET_INTERVAL + Duration::from_secs(1));
+    let first = made();
+    let begun = State::of(first.clone()).begin(now).unwrap();
+    let signing = begun.clone().switch(now).unwrap();
+    let done = signing.clone().settle(now).unwrap().finish(now).unwrap();
+    for (state, trusted, is_first) in [(&begun, 2, true), (&signing, 2, false), (&done, 1, false)] {
+        let mut object = holding(&first.certificate, &first.key, None);
+        object["data"] = serde_json::to_value(data_of(state)).unwrap();
+        api.put(object.clone());
+        assert_eq!(&state_of(&serde_json::from_value(object).unwrap()).unwrap().next, &state.next);
+        look().await;
+        let root = authority.root();
+        assert_eq!(
+            (root.authorities().len(), root.pem() == first.certificate),
+            (trusted, is_first),
+            "{state:?}"
+        );
+        assert_eq!(authority.rotation(), state.journal);
+    }
+    following.abort();
+}

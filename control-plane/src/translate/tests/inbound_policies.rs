@@ -1,10 +1,12 @@
 //! InboundPolicies: which one counts for a workload, section by section.
 
+use std::sync::Arc;
+
 use outrigger_model::inbound::{Inbound, MtlsMode};
 use outrigger_model::jwt::KeySet;
 
 use super::*;
-use crate::world::{Changed, Fact};
+use crate::world::{Changed, Fact, Roots};
 
 fn policy(name: &str, spec: &str) -> String {
     format!(
@@ -156,4 +158,35 @@ fn a_pod_is_told_the_zone_of_its_node() {
     assert_eq!((&*told.region, &*told.zone), ("eu", "eu-a"));
     let unknown = inbound("", "web-1").locality;
     assert_eq!((&*unknown.region, &*unknown.zone), ("", ""));
+}
+
+/// A root in PEM, indented as a block of YAML.
+fn pem() -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    root.pem().lines().map(|line| format!("      {line}\n")).collect()
+}
+
+#[test]
+fn a_proxy_believes_the_own_roots_first_and_those_of_other_trust_domains() {
+    let bundle = |domain: &str| format!("  - trustDomain: {domain}\n    certificates: |\n{}", pem());
+    let yaml = format!(
+        "apiVersion: outrigger.dev/v1alpha1\nkind: MeshConfig\nmetadata: {{name: mesh, namespace: outrigger-system}}\n\
+         spec:\n  trustBundles:\n{}{}",
+        bundle("other.example"),
+        bundle("cluster.local")
+    );
+    let ours = Fact::Roots(Roots { certificates: vec![Arc::from([1u8].as_slice())], signer: [7; 32] });
+    let (world, _) = world(&yaml).learn(ours);
+    let Some(Resource::Inbound(inbound)) =
+        resource(&world, &client("shop"), ResourceType::Listener, "inbound")
+    else {
+        panic!("no settings")
+    };
+    let trust = inbound.trust.unwrap();
+    let shown: Vec<_> =
+        trust.bundles.iter().map(|bundle| (&*bundle.trust_domain, bundle.roots.len())).collect();
+    assert_eq!(shown, [("cluster.local", 2), ("other.example", 1)], "SPIRE's root stands beside ours");
+    assert_eq!((&*trust.bundles[0].roots[0], trust.signer), ([1u8].as_slice(), Some([7; 32])));
 }

@@ -111,6 +111,7 @@ fn own_kinds_are_read_to_the_last_field() {
     let defaults = MeshConfigSpec {
         access_log: mesh.spec.access_log,
         tracing: mesh.spec.tracing.clone(),
+        trust_bundles: mesh.spec.trust_bundles.clone(),
         ..Default::default()
     };
     assert_eq!(mesh.spec, defaults);
