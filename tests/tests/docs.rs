@@ -10,6 +10,8 @@ use outrigger_base::telemetry::metrics::{Kind, MetricSpec, Registry};
 const FILE: &str = "../docs/metrics.md";
 /// What users can say about traffic, and which test shows it.
 const FEATURES: &str = "../docs/features.md";
+/// What attackers meet, and which test tries it.
+const ATTACKS: &str = "../docs/security.md";
 
 fn proxy() -> Vec<MetricSpec> {
     let registry = Registry::new();
@@ -54,18 +56,27 @@ fn every_metric_has_its_row() {
 
 /// Rows are `| feature | tests |`, tests are `path/of/file.rs` with the name of the function behind two colons.
 #[test]
-fn every_feature_names_tests_that_are_there() {
+fn every_feature_and_every_attack_names_tests_that_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(FEATURES)).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| feature"));
-    for row in rows {
-        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
-        let named: Vec<_> = tests.split('`').filter_map(|word| word.split_once("::")).collect();
-        assert!(!named.is_empty(), "no test stands in the row: {row}");
-        for (file, test) in named {
-            let source = std::fs::read_to_string(root.join(file));
-            let source = source.unwrap_or_else(|_| panic!("there is no {file}, which is named in: {row}"));
-            assert!(source.contains(&format!("fn {test}(")), "{file} has no test {test}, named in: {row}");
+    for (page, head) in [(FEATURES, "| feature"), (ATTACKS, "| attack")] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+        let mut is_within = false;
+        for row in text.lines() {
+            is_within = row.starts_with('|') && (is_within || row.starts_with(head));
+            if is_within && row.starts_with("| ") && !row.starts_with(head) {
+                check_row(&root, row);
+            }
         }
+    }
+}
+
+fn check_row(root: &Path, row: &str) {
+    let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
+    let named: Vec<_> = tests.split('`').filter_map(|word| word.split_once("::")).collect();
+    assert!(!named.is_empty(), "no test stands in the row: {row}");
+    for (file, test) in named {
+        let source = std::fs::read_to_string(root.join(file));
+        let source = source.unwrap_or_else(|_| panic!("there is no {file}, which is named in: {row}"));
+        assert!(source.contains(&format!("fn {test}(")), "{file} has no test {test}, named in: {row}");
     }
 }
