@@ -246,3 +246,27 @@ async fn keys_may_stand_in_the_policy() {
     assert!(shop.until(&two.token(&[]), StatusCode::OK).await);
     assert_eq!(shop.bring(&one.token(&[])).await.status, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn what_a_token_says_decides_where_a_policy_asks_for_it() {
+    let one = Key::es256("one");
+    let jwt = format!("issuer: '{ISSUER}', audiences: [shop], jwks: '{}'", set(&[&one]));
+    let shop = Shop::with(&jwt).await;
+    assert_eq!(shop.bring(&one.token(&[])).await.status, StatusCode::OK, "any good token");
+    let admins = "---\napiVersion: outrigger.dev/v1alpha1\nkind: AuthorizationPolicy\n\
+                  metadata: {name: admins, namespace: shop}\n\
+                  spec: {targetRefs: [{group: '', kind: Service, name: files}], action: Allow, \
+                  rules: [{when: [{claim: groups, values: [admin]}]}]}\n";
+    shop.town.rewrite(&(shop.base.clone() + &policy(&jwt, "tokens") + admins)).unwrap();
+    assert!(shop.until(&one.token(&[]), StatusCode::FORBIDDEN).await, "no groups");
+    for (groups, expected) in [
+        (json!(["dev", "admin"]), StatusCode::OK),
+        (json!("admin"), StatusCode::OK),
+        (json!(["administrator"]), StatusCode::FORBIDDEN),
+    ] {
+        let answer = shop.bring(&one.token(&[("groups", groups.clone())])).await;
+        assert_eq!(answer.status, expected, "{groups}");
+    }
+    let forged = Key::es256("one").token(&[("groups", json!(["admin"]))]);
+    assert_eq!(shop.bring(&forged).await.status, StatusCode::UNAUTHORIZED, "the token comes first");
+}
