@@ -50,9 +50,6 @@ struct Data {
 struct Create {
     #[command(flatten)]
     data: Data,
-    /// Make the directory and its key if no control plane has done so yet.
-    #[arg(long)]
-    init: bool,
     /// The namespace of the workload.
     #[arg(long, env = "OUTRIGGER_NAMESPACE", default_value = "default")]
     namespace: String,
@@ -140,8 +137,15 @@ impl Create {
             Caller { namespace: self.namespace.clone(), service_account: self.service_account.clone() };
         let uses = if self.one_use { Uses::One } else { Uses::Any };
         let (wanted, now) = (Wanted { caller, ttl: self.ttl, uses }, SystemTime::now());
-        let make = if self.init { manage::create_first } else { manage::create };
-        let created = make(&self.data.dir()?, &wanted, now)?;
+        let data = self.data.dir()?;
+        let is_first = !manage::has_key(&data);
+        let created = manage::create(&data, &wanted, now)?;
+        if is_first {
+            eprintln!(
+                "outrigger: made the key for tokens in {}, which no control plane has used yet: start it with this --data DIR",
+                data.display()
+            );
+        }
         output::print(self.output, &created, |created| created.token.clone())
     }
 }

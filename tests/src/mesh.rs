@@ -89,9 +89,8 @@ impl Mesh {
     /// # Errors
     /// When `outrigger token create` fails.
     pub async fn token(&self, namespace: &str, service_account: &str) -> Result<PathBuf> {
-        let create = Program::of_workspace("outrigger")
-            .args(["token", "create", "--init", "--data"])
-            .args([self.data()]);
+        let create =
+            Program::of_workspace("outrigger").args(["token", "create", "--data"]).args([self.data()]);
         let create = create.args(["--namespace", namespace, "--service-account", service_account]);
         let token = create.output(COMMAND_WITHIN).await?;
         let file = self.path().join(format!("{namespace}-{service_account}.token"));

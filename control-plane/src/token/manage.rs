@@ -94,8 +94,7 @@ pub struct Listed {
 pub enum ManageError {
     /// No control plane has used the directory.
     #[error(
-        "{} holds no key for tokens: no control plane has used it yet; give its --data DIR, or --init to token create to \
-         make a key there before the control plane starts", .0.display()
+        "{} holds no key for tokens: no control plane has used it yet; give the --data DIR of the control plane", .0.display()
     )]
     NoKey(PathBuf),
     /// The directory cannot be used.
@@ -114,19 +113,19 @@ pub enum ManageError {
 
 /// Opens a data directory that a control plane has used, or that was prepared for one.
 fn open_used(data_dir: &Path) -> Result<Store, ManageError> {
-    match data_dir.join(KEY_FILE).exists() {
+    match has_key(data_dir) {
         true => Ok(Store::open(data_dir)?),
         false => Err(ManageError::NoKey(data_dir.to_owned())),
     }
 }
 
-/// Makes a token with the key of a data directory that a control plane has used.
-pub fn create(data_dir: &Path, wanted: &Wanted, now: SystemTime) -> Result<Created, ManageError> {
-    make(&open_used(data_dir)?, wanted, now)
+/// Whether a data directory has a key for tokens. One without was used by no control plane yet; its name may be mistyped.
+pub fn has_key(data_dir: &Path) -> bool {
+    data_dir.join(KEY_FILE).exists()
 }
 
 /// Makes a token, and before that the directory and its key where they are missing.
-pub fn create_first(data_dir: &Path, wanted: &Wanted, now: SystemTime) -> Result<Created, ManageError> {
+pub fn create(data_dir: &Path, wanted: &Wanted, now: SystemTime) -> Result<Created, ManageError> {
     make(&Store::open(data_dir)?, wanted, now)
 }
 
@@ -211,14 +210,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let typo = home.path().join("typo");
         for path in [typo.as_path(), home.path()] {
-            let error = create(path, &wanted(Uses::Any), SystemTime::now()).unwrap_err().to_string();
-            assert!(error.contains("--init") && error.contains("--data"), "{error}");
+            let error = list(path, SystemTime::now()).unwrap_err().to_string();
+            assert!(!has_key(path) && error.contains("--data"), "{error}");
             assert!(matches!(list(path, SystemTime::now()), Err(ManageError::NoKey(_))));
             assert!(matches!(revoke(path, &Which::Identity(web())), Err(ManageError::NoKey(_))));
         }
         assert!(!typo.exists() && std::fs::read_dir(home.path()).unwrap().next().is_none());
-        create_first(&typo, &wanted(Uses::Any), SystemTime::now()).unwrap();
         create(&typo, &wanted(Uses::Any), SystemTime::now()).unwrap();
+        assert!(has_key(&typo));
     }
 
     #[test]
@@ -227,7 +226,7 @@ mod tests {
         let now = SystemTime::now();
         let mut made = Vec::new();
         for uses in [Uses::One, Uses::Any, Uses::Any] {
-            made.push(create_first(home.path(), &wanted(uses), now).unwrap());
+            made.push(create(home.path(), &wanted(uses), now).unwrap());
         }
         revoke(home.path(), &Which::Token(format!("{}\n", made[1].token))).unwrap();
         let listing = list(home.path(), now).unwrap();
@@ -255,8 +254,8 @@ mod tests {
     #[test]
     fn a_token_of_another_control_plane_cannot_be_revoked_here() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let foreign = create_first(one.path(), &wanted(Uses::Any), SystemTime::now()).unwrap();
-        create_first(two.path(), &wanted(Uses::Any), SystemTime::now()).unwrap();
+        let foreign = create(one.path(), &wanted(Uses::Any), SystemTime::now()).unwrap();
+        create(two.path(), &wanted(Uses::Any), SystemTime::now()).unwrap();
         let error = revoke(two.path(), &Which::Token(foreign.token)).unwrap_err();
         assert!(matches!(error, ManageError::Token(TokenError::Forged)), "{error}");
     }
