@@ -118,6 +118,12 @@ impl Authority {
         }
     }
 
+    /// The same, for a process that has signed nothing before this moment but since then knows of everything: it began before
+    /// the root was read or made.
+    pub fn remembering_since(self, since: SystemTime) -> Self {
+        Self { ledger: Mutex::new(Ledger::new(since)), ..self }
+    }
+
     /// The root that signs now.
     pub fn root(&self) -> Arc<Root> {
         self.root.load_full()

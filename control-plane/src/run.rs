@@ -218,8 +218,9 @@ impl Secrets {
     async fn open(options: &AuthorityOptions, own: Place, verifier: Verifier) -> Result<Self, ExitError> {
         let lifetimes = options.lifetimes()?;
         let place = options.files().map_or(own, Place::Files);
-        let opened = place.open(SystemTime::now()).await.map_err(ExitError::failure)?;
-        let authority = Authority::new(opened.root, lifetimes);
+        let begun = SystemTime::now();
+        let opened = place.open(begun).await.map_err(ExitError::failure)?;
+        let authority = Authority::new(opened.root, lifetimes).remembering_since(begun);
         authority.set_rotation(opened.journal);
         Ok(Self { authority: Arc::new(authority), place, verifier })
     }

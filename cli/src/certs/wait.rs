@@ -139,8 +139,18 @@ fn unknown_until(view: &View, journal: &Journal) -> Option<u64> {
     let untracked = view.replicas.iter().filter_map(|(_, answer)| answer.untracked_until).max().unwrap_or(0);
     Some(match view.has_replicas {
         true => switched,
+        false if was_made_here(view, journal) => untracked,
         false => switched.min(since.max(untracked)),
     })
+}
+
+/// Whether the old root was made after each process began: then everything that was signed under it is remembered.
+fn was_made_here(view: &View, journal: &Journal) -> bool {
+    let made_after_begin = |answer: &TrustAnswer| {
+        let old = answer.roots.iter().find(|root| root.fingerprint == journal.old);
+        old.and_then(|root| root.made_at).is_some_and(|made| made >= answer.since)
+    };
+    view.replicas.iter().all(|(_, answer)| made_after_begin(answer))
 }
 
 /// Who may have a certificate that nobody remembers.

@@ -27,7 +27,7 @@ const OUR_NAME: &str = "Outrigger";
 const OUR_SUBJECT: &str = "O=Outrigger, CN=Outrigger";
 const ROOT_LIFE: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// How long before now certificates are valid, for clocks that are behind.
-const BACKDATE: Duration = Duration::from_secs(5 * 60);
+pub const BACKDATE: Duration = Duration::from_secs(5 * 60);
 /// The part of a life by which it is backdated at most, so that a short one is not half over when it begins.
 const BACKDATE_SHARE: u32 = 10;
 /// Certificates that are read of one text at most.

@@ -12,7 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::ca::Authority;
 use crate::ca::ledger::{Leaf, Ledger};
-use crate::ca::root::{fingerprint_text, hex};
+use crate::ca::root::{BACKDATE, fingerprint_text, hex};
 use crate::ca::rotation::Journal;
 use crate::xds::{Follower, Hub};
 
@@ -63,6 +63,8 @@ pub struct RootAnswer {
     pub subject: String,
     /// When it ends.
     pub not_after: u64,
+    /// When it was made, where we made it: nothing was signed under it before.
+    pub made_at: Option<u64>,
     /// Whether certificates are signed under it now.
     pub signs: bool,
     /// How many of the listed leaves stand under it.
@@ -123,7 +125,12 @@ fn answer(view: &TrustView, ledger: &Ledger, now: SystemTime) -> TrustAnswer {
     let facts = world.facts().roots.as_ref();
     let certificates = facts.map(|roots| roots.certificates.as_slice()).unwrap_or_default();
     let signer = fingerprint_text(view.authority.root().root_certificate());
-    let roots = certificates.iter().map(|der| root(der, &signer, &leaves)).collect();
+    let is_ours = view.source == "data";
+    let roots = certificates.iter().map(|der| {
+        let root = root(der, &signer, &leaves);
+        RootAnswer { made_at: root.made_at.filter(|_| is_ours), ..root }
+    });
+    let roots = roots.collect();
     TrustAnswer {
         time: seconds(now),
         since: seconds(ledger.since()),
@@ -180,10 +187,13 @@ fn root(der: &[u8], signer: &str, leaves: &[LeafAnswer]) -> RootAnswer {
     let fingerprint = fingerprint_text(&der.into());
     let parsed = X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed);
     let not_after = parsed.as_ref().map_or(0, |parsed| parsed.validity().not_after.timestamp());
+    let not_before =
+        parsed.as_ref().and_then(|parsed| u64::try_from(parsed.validity().not_before.timestamp()).ok());
     let under = leaves.iter().filter(|leaf| leaf.root == fingerprint);
     RootAnswer {
         subject: parsed.map(|parsed| parsed.subject().to_string()).unwrap_or_default(),
         not_after: u64::try_from(not_after).unwrap_or(0),
+        made_at: not_before.map(|begin| begin + BACKDATE.as_secs()),
         signs: fingerprint == signer,
         leaves: under.clone().count(),
         last_leaf_ends: under.map(|leaf| leaf.not_after).max(),

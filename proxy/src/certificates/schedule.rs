@@ -16,7 +16,7 @@ const ALARM_AFTER: f64 = (1.0 + RENEW_AFTER) / 2.0;
 /// When the root that signs is another one: the share of what is left of its life within which a certificate is renewed.
 const MOVE_WITHIN_SHARE: f64 = 1.0 / 3.0;
 /// The same, in seconds at most.
-const MOVE_WITHIN_SECONDS: f64 = 300.0;
+const MOVE_WITHIN_SECONDS: f64 = 60.0;
 /// The share of what is left that one wait between two tries may take.
 const WAIT_SHARE: u32 = 4;
 
@@ -111,7 +111,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_move_to_another_root_is_near_and_in_proportion_to_what_is_left() {
         let mut rng = fastrand::Rng::with_seed(1);
-        for (life, latest) in [(30, 10.0), (600, 200.0), (86_400, 300.0)] {
+        for (life, latest) in [(30, 10.0), (120, 40.0), (86_400, 60.0)] {
             let facts = CertificateFacts { serial: String::new(), not_before: at(0), not_after: at(life) };
             let moved: Vec<f64> = (0..100)
                 .map(|_| {

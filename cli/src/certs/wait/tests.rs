@@ -146,6 +146,17 @@ fn leaves_that_nobody_remembers_are_waited_for_until_they_must_be_over() {
     assert_eq!(waited_for(&view(Phase::Signing, vec![known.clone()])).len(), 1);
     let later = NOW - 5 + SWITCH_SLACK_SECONDS + LIFE;
     assert_eq!(next(&view(Phase::Signing, vec![known.clone()]), later), Next::Settle);
+    let made = |at: u64| {
+        let mut here = known.clone();
+        here.roots[0].made_at = Some(at);
+        next(&view(Phase::Signing, vec![here]), NOW)
+    };
+    assert_eq!(
+        made(NOW - 100),
+        Next::Settle,
+        "all that was signed under a root of its own making is remembered"
+    );
+    assert!(matches!(made(NOW - 101), Next::Wait(_)));
     let old = replica(vec![], vec![]);
     let shared = View { has_replicas: true, ..view(Phase::Signing, vec![old]) };
     assert_eq!(waited_for(&shared).len(), 1, "a replica that is gone may have signed more");
